@@ -1,0 +1,96 @@
+//! What two nodes say to each other, as values; `wire` turns them into proto and back.
+
+use crate::model::{Heads, Origin, Row};
+
+/// One message of the exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// The first of each side.
+    Hello(Hello),
+    /// A part of a delta.
+    Delta(Delta),
+    /// What the sender of this frame has durably incorporated.
+    Ack(Heads),
+    /// Send the delta again from these heads; numbered 1, 2, 3 ... on one stream.
+    Want {
+        /// From where on.
+        heads: Heads,
+        /// This frame's number.
+        number: u64,
+    },
+    /// The stream ends.
+    Goodbye(Goodbye),
+    /// Of a kind that this node does not know; ignored.
+    Unknown,
+}
+
+/// Who speaks, and what it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION) of the speaker.
+    pub protocol_version: u32,
+    /// The cluster it belongs to.
+    pub cluster: String,
+    /// The name of its site.
+    pub site: String,
+    /// Its store.
+    pub origin: Origin,
+    /// How often that store was started.
+    pub boot: u64,
+    /// Drawn at this start.
+    pub nonce: u64,
+    /// What it has durably incorporated.
+    pub heads: Heads,
+    /// From where on it wants the other's delta; at or above `heads`.
+    pub want: Heads,
+    /// Its sequence ids, where configured.
+    pub sequence: Option<SequenceIds>,
+    /// Its wall clock, in milliseconds since the Unix epoch, UTC.
+    pub wall_ms: u64,
+}
+
+/// The sequence ids of a site: `offset`, `offset + increment`, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceIds {
+    /// The site's own, 1 to `increment`.
+    pub offset: u64,
+    /// The same for all sites of a cluster.
+    pub increment: u64,
+}
+
+/// A part of a delta: rows of one durable snapshot of the sender.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delta {
+    /// In the first part, the heads of the snapshot.
+    pub snapshot_heads: Option<Heads>,
+    /// Rows, each origin's in the order of their stamps.
+    pub rows: Vec<Row>,
+    /// With this part the receiver has the whole delta.
+    pub last: bool,
+    /// Rows left after this part.
+    pub remaining_rows: u64,
+    /// An estimate of their bytes.
+    pub remaining_bytes: u64,
+    /// The newest [`Frame::Want`] that the sender follows; 0: the one in its hello.
+    pub want_number: u64,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// The kind of reason.
+    pub reason: GoodbyeReason,
+    /// For people: what happened and what to do.
+    pub message: String,
+}
+
+/// The kinds of reasons to end a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoodbyeReason {
+    /// The speaker shuts down, or gives no reason this node knows.
+    Shutdown,
+    /// Another stream of the same pair goes on.
+    Duplicate,
+    /// The two must not exchange.
+    Refused,
+}
