@@ -17,5 +17,8 @@
 //! model       pure: Key, Value, Hlc, Origin, Version, Row, merge
 //! ```
 
+pub mod config;
 pub mod model;
 pub mod protocol;
+pub mod telemetry;
+pub mod wire;
