@@ -17,6 +17,7 @@
 //! model       pure: Key, Value, Hlc, Origin, Version, Row, merge
 //! ```
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod model;

@@ -17,11 +17,8 @@ fn client(urls: &[&str]) -> Client {
     Client::new(urls, Options::default()).unwrap()
 }
 
-/// Nothing listens there: bound once to find a port that is free.
-async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
+/// Privileged ports of loopback where nobody listens.
+const NOWHERE: [&str; 2] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
 
 /// Takes connections, reads a little, and breaks them.
 async fn breaking() -> String {
@@ -88,7 +85,7 @@ async fn a_read_carries_the_token_of_the_last_answer() {
 async fn a_node_that_cannot_is_passed_over_and_asked_again_later() {
     let (first, second) = (FakeNode::start("fra").await, FakeNode::start("nyc").await);
     let options = Options { prefer_again_after: Duration::ZERO, ..Options::default() };
-    let mut client = Client::new([&nowhere().await, &first.url, &second.url], options).unwrap();
+    let mut client = Client::new([NOWHERE[0], &first.url, &second.url], options).unwrap();
     client.put("t", "a", "1", None).await.unwrap();
     assert_eq!((first.state().calls, second.state().calls), (1, 0));
 
@@ -114,9 +111,9 @@ async fn the_node_that_worked_stays_in_use() {
 
 #[tokio::test]
 async fn where_nobody_listens_each_address_is_named() {
-    let (first, second) = (nowhere().await, nowhere().await);
-    let error = client(&[&first, &second]).get("t", "a").await.unwrap_err();
+    let error = client(&NOWHERE).get("t", "a").await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable(_)), "{error:?}");
+    let [first, second] = NOWHERE;
     let refused = "(Connection refused (os error 111))";
     assert_eq!(
         error.to_string(),
@@ -157,9 +154,11 @@ async fn an_insert_that_may_have_been_done_is_not_sent_again_but_a_put_is() {
     assert_eq!(node.state().calls, 1);
 
     // Where nobody took it, an insert goes to the next node, too.
-    let absent = nowhere().await;
-    client(&[&absent, &node.url]).insert("t", "1", None, proto::IdKind::UuidV7).await.unwrap();
-    assert_eq!(node.state().calls, 2);
+    let busy = FakeNode::start("nyc").await;
+    busy.state().mood = Mood::Unavailable;
+    let mut client = client(&[NOWHERE[0], &busy.url, &node.url]);
+    client.insert("t", "1", None, proto::IdKind::UuidV7).await.unwrap();
+    assert_eq!((busy.state().calls, node.state().calls), (1, 2));
 }
 
 #[tokio::test]
