@@ -18,4 +18,7 @@
 //! ```
 
 pub mod model;
+pub mod node;
 pub mod protocol;
+pub mod store;
+pub mod wire;
