@@ -13,7 +13,7 @@
 pub mod exchange;
 
 /// The generated messages, clients and servers.
-#[expect(missing_docs, unreachable_pub, reason = "generated")]
+#[expect(missing_docs, reason = "generated")]
 #[allow(clippy::all, clippy::pedantic, reason = "generated")]
 pub mod proto {
     tonic::include_proto!("lastword.v1");
