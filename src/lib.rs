@@ -20,5 +20,6 @@
 pub mod model;
 pub mod node;
 pub mod protocol;
+pub mod replication;
 pub mod store;
 pub mod wire;
