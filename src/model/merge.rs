@@ -5,10 +5,10 @@
 //! winner's `seen` and `context`: only the latter is a conflict, and is recorded.
 //!
 //! What a store knows of a key can be more than the winner knew: the losers it has met. That
-//! knowledge, the joined context, is kept beside the row, does not travel with it, and goes into
+//! [`Knowledge`] is kept beside the row, does not travel with it, and goes into
 //! the context of the next write made here.
 
-use super::{Body, Context};
+use super::{Body, Context, Hlc};
 
 /// How two versions of one row stand to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,23 @@ pub enum Winner {
     Incoming,
 }
 
+/// What is known of one key's versions, the standing one aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Knowledge {
+    /// Every version stamped up to here.
+    pub seen: Hlc,
+    /// Of each origin, every version up to this stamp.
+    pub context: Context,
+}
+
+impl Knowledge {
+    /// What the writer of `body` knew.
+    #[must_use]
+    pub fn of(body: &Body) -> Knowledge {
+        Knowledge { seen: body.seen(), context: body.context().clone() }
+    }
+}
+
 /// The result of a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
@@ -39,9 +56,9 @@ pub struct Merged {
     pub winner: Winner,
     /// The other one was lost without having been seen, and its value differs: record it.
     pub conflict: bool,
-    /// What this store now knows of the key, the winner and its writer's own aside. Where it
-    /// equals the winner's own context nothing need be kept.
-    pub known: Context,
+    /// What this store now knows of the key. Where it equals what the winner's writer knew,
+    /// nothing need be kept.
+    pub known: Knowledge,
 }
 
 /// How `incoming` and `local` stand to each other.
@@ -68,25 +85,26 @@ fn follows(younger: &Body, older: &Body) -> bool {
 
 /// Merges `incoming` with the version that stands here.
 ///
-/// `known` is the joined context kept for this key, `None` where it is the local row's own. The
+/// `known` is what is kept beside the local row, `None` where that is what its writer knew. The
 /// winner is the same whatever the order of merges; so is what is known once all versions have
 /// met. Total: it never fails on a body that decoded.
 #[must_use]
-pub fn merge(local: &Body, known: Option<&Context>, incoming: &Body) -> Merged {
+pub fn merge(local: &Body, known: Option<&Knowledge>, incoming: &Body) -> Merged {
     let (winner, loser, standing) = if incoming.version() > local.version() {
         (Winner::Incoming, local, incoming)
     } else {
         (Winner::Local, incoming, local)
     };
     let conflict = relation(local, incoming) == Relation::Concurrent && !local.same_value(incoming);
-    let mut joined = known.unwrap_or(local.context()).clone();
-    joined.join(local.context());
-    joined.join(incoming.context());
+    let mut joined = known.cloned().unwrap_or_else(|| Knowledge::of(local));
+    joined.seen = joined.seen.max(local.seen()).max(incoming.seen());
+    joined.context.join(local.context());
+    joined.context.join(incoming.context());
     if loser.version() != standing.version() {
-        joined.raise(loser.version().origin, loser.version().hlc);
+        joined.context.raise(loser.version().origin, loser.version().hlc);
     }
     // The winner's own stamp says as much of its origin as any context could.
-    joined.remove(standing.version().origin);
+    joined.context.remove(standing.version().origin);
     Merged { winner, conflict, known: joined }
 }
 
@@ -117,14 +135,14 @@ mod tests {
     #[derive(Clone, Debug, Default, PartialEq)]
     struct Place {
         row: Option<Body>,
-        known: Context,
+        known: Knowledge,
         lost: std::collections::BTreeSet<Version>,
     }
 
     impl Place {
         fn merge(&mut self, incoming: &Body) {
             let Some(local) = &self.row else {
-                self.known = incoming.context().clone();
+                self.known = Knowledge::of(incoming);
                 self.row = Some(incoming.clone());
                 return;
             };
@@ -139,7 +157,7 @@ mod tests {
         }
 
         fn write(&mut self, o: u8, hlc: u64, value: u8) -> Body {
-            let mut context = self.known.clone();
+            let mut context = self.known.context.clone();
             if let Some(row) = &self.row {
                 context.raise(row.version().origin, row.version().hlc);
             }
@@ -151,7 +169,7 @@ mod tests {
                 expires_at_ms: None,
                 value: (value > 0).then_some(&[value]),
             });
-            self.known = context;
+            self.known = Knowledge::of(&written);
             self.row = Some(written.clone());
             written
         }

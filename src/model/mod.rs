@@ -23,5 +23,5 @@ pub use key::{
     KEY_BYTES_MAX, Key, KeyError, TABLE_NAME_BYTES_MAX, TableName, TableNameError,
     VALUE_BYTES_MAX_DEFAULT,
 };
-pub use merge::{Merged, Relation, Winner, merge, relation};
+pub use merge::{Knowledge, Merged, Relation, Winner, merge, relation};
 pub use version::{Hlc, Origin, Version};

@@ -103,6 +103,12 @@ impl Receiver {
             });
         }
         let open = self.delta.as_mut().ok_or(ViolationError::NotBegun)?;
+        for row in &delta.rows {
+            let version = row.body.version();
+            if version.origin == self.own && version.hlc > own_head {
+                return Err(Refusal::SetBack { ours: own_head, theirs: version.hlc }.into());
+            }
+        }
         let limit = Hlc::at_ms(now_ms.saturating_add(self.drift_bound_ms).saturating_add(1));
 
         let mut received = Received { rows: delta.rows, ..Received::default() };
@@ -312,6 +318,11 @@ mod tests {
         assert_eq!(receiver().on_delta(delta.clone(), bits(5), NOW_MS).unwrap().held_rows, 0);
         assert!(matches!(
             receiver().on_delta(delta, bits(4), NOW_MS),
+            Err(ViolationError::Refused(Refusal::SetBack { .. }))
+        ));
+        let of_ours = first(heads(&[]), vec![row(9, bits(5))], false);
+        assert!(matches!(
+            receiver().on_delta(of_ours, bits(4), NOW_MS),
             Err(ViolationError::Refused(Refusal::SetBack { .. }))
         ));
     }

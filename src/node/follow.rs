@@ -1,0 +1,243 @@
+//! Following the store: what a link or a mirror reads to pass on every change.
+//!
+//! A [`Follower`] stands at heads. Each delta it begins holds every row above them in one durable
+//! moment of the store, and ends with that moment's heads, where it stands next. Who keeps up gets
+//! the newest commits from memory; who does not, reads the change index of a snapshot. After a
+//! commit a bell rings; a missed bell costs latency, never data.
+//!
+//! ```text
+//! changed() --> begin() --> page, page, ... --> heads of that moment --> finish()
+//! ```
+//!
+//! Rows above the heads (a delta which a peer has not ended yet) are passed on as well. From memory
+//! each is passed on once: what this follower was given before, it is not given again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Node, Pulse};
+use crate::{
+    model::{Heads, Row},
+    protocol::Sender,
+    store::{Changes, StoreError},
+};
+
+/// Up to how many rows are counted to say what remains; beyond, "at least".
+const COUNT_ROWS_MAX: u64 = 1_000_000;
+
+/// A consumer of all changes, at its own pace.
+#[derive(Debug)]
+pub struct Follower {
+    node: Node,
+    bell: watch::Receiver<Pulse>,
+    /// Where whoever is followed for stands.
+    sender: Sender,
+    /// The newest commit passed on; `None`: begin with a scan.
+    sequence: Option<u64>,
+}
+
+impl Follower {
+    /// Follows `node` from `above` on.
+    #[must_use]
+    pub fn new(node: &Node, above: Heads) -> Follower {
+        Follower {
+            node: node.clone(),
+            bell: node.bell(),
+            sender: Sender::new(above.clone(), above),
+            sequence: None,
+        }
+    }
+
+    /// Where the follower stands.
+    #[must_use]
+    pub fn above(&self) -> &Heads {
+        self.sender.cursor()
+    }
+
+    /// For [`Delta::want_number`](crate::protocol::Delta::want_number).
+    #[must_use]
+    pub fn want_number(&self) -> u64 {
+        self.sender.want_number()
+    }
+
+    /// Waits until something was committed, or the heads moved, since the last delta began.
+    /// Returns at once where the first delta has not begun. `false`: the node has stopped.
+    pub async fn changed(&mut self) -> bool {
+        if self.sequence.is_none() {
+            return true;
+        }
+        self.bell.changed().await.is_ok()
+    }
+
+    /// As [`changed`](Self::changed), but at most for `limit`; `true` also when the time is up.
+    pub async fn changed_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.changed()).await.unwrap_or(true)
+    }
+
+    /// Whoever is followed for says that it has this already.
+    pub fn known(&mut self, heads: &Heads) {
+        self.sender.on_peer_heads(heads);
+    }
+
+    /// Goes to `above`: the next delta is read from the change index.
+    pub fn restart(&mut self, above: Heads) {
+        self.on_want(above, self.sender.want_number());
+    }
+
+    /// A peer wants rows above `heads`; see [`Sender::on_want`]. A delta under way must be dropped.
+    pub fn on_want(&mut self, heads: Heads, number: u64) {
+        self.sender.on_want(heads, number);
+        self.sequence = None;
+    }
+
+    /// Begins the delta of this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn begin(&mut self) -> Result<FollowDelta, StoreError> {
+        let pulse = self.bell.borrow_and_update().clone();
+        let recent = self.sequence.and_then(|sequence| self.node.commits_after(sequence));
+        if let Some(commits) = recent {
+            let mut rows = Vec::new();
+            // Only up to the pulse: later commits may lie above its heads, and come next time.
+            for commit in commits.iter().filter(|commit| commit.sequence <= pulse.sequence) {
+                rows.extend(commit.rows.iter().filter(|row| self.sender.lacks(row)).cloned());
+            }
+            return Ok(FollowDelta {
+                heads: pulse.heads,
+                sequence: pulse.sequence,
+                rows_total: rows.len() as u64,
+                source: Source::Memory(rows.into_iter()),
+                uncounted: None,
+                passed: Heads::new(),
+                bytes_passed: 0,
+                rows_passed: 0,
+            });
+        }
+        // The pulse was read first: the snapshot holds all of its commits.
+        let snapshot = self.node.snapshot()?;
+        let changes = snapshot.changes(self.above())?;
+        let count = snapshot.changes(self.above())?;
+        Ok(FollowDelta {
+            heads: pulse.heads,
+            sequence: pulse.sequence,
+            source: Source::Store(Box::new(changes)),
+            uncounted: Some(Box::new(count)),
+            rows_total: 0,
+            passed: Heads::new(),
+            bytes_passed: 0,
+            rows_passed: 0,
+        })
+    }
+
+    /// The delta was passed on whole: the follower stands at its heads.
+    pub fn finish(&mut self, delta: &FollowDelta) {
+        self.sender.on_sent(&delta.heads);
+        self.sequence = Some(delta.sequence);
+    }
+
+    /// The delta was left off after some pages: the next one begins behind them.
+    pub fn leave_off(&mut self, delta: &FollowDelta) -> Heads {
+        self.sender.on_broken_off(&delta.passed);
+        self.sequence = None;
+        delta.passed.clone()
+    }
+}
+
+/// The rows of one moment that a follower lacks.
+pub struct FollowDelta {
+    heads: Arc<Heads>,
+    sequence: u64,
+    source: Source,
+    /// The rows of a scan, until they are counted with its first page.
+    uncounted: Option<Box<Changes>>,
+    rows_total: u64,
+    /// How far the pages came, capped by the heads; of a scan only.
+    passed: Heads,
+    bytes_passed: u64,
+    rows_passed: u64,
+}
+
+enum Source {
+    Memory(std::vec::IntoIter<Row>),
+    Store(Box<Changes>),
+}
+
+/// Some rows of a delta.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Nothing comes after it.
+    pub last: bool,
+    /// Rows left, as far as they were counted.
+    pub remaining_rows: u64,
+    /// An estimate of their bytes.
+    pub remaining_bytes: u64,
+}
+
+impl FollowDelta {
+    /// The heads of the moment: what whoever gets the whole delta has incorporated.
+    #[must_use]
+    pub fn heads(&self) -> &Arc<Heads> {
+        &self.heads
+    }
+
+    /// Whether the rows come from the change index: many, and read from the disk.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        matches!(self.source, Source::Store(..))
+    }
+
+    /// The next rows, up to about `bytes_max` bytes, at least one where any is left, and at most
+    /// `rows_max`. May read the disk: call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn page(&mut self, rows_max: usize, bytes_max: usize) -> Result<Page, StoreError> {
+        if let Some(mut uncounted) = self.uncounted.take() {
+            self.rows_total = uncounted.count_up_to(COUNT_ROWS_MAX)?;
+        }
+        let mut page = Page::default();
+        let mut bytes = 0;
+        while page.rows.len() < rows_max.max(1) && (page.rows.is_empty() || bytes < bytes_max) {
+            let row = match &mut self.source {
+                Source::Memory(rows) => rows.next(),
+                Source::Store(changes) => changes.next().transpose()?,
+            };
+            let Some(row) = row else {
+                page.last = true;
+                break;
+            };
+            bytes += row.size_bytes();
+            page.rows.push(row);
+        }
+        match &self.source {
+            Source::Memory(rows) => page.last |= rows.len() == 0,
+            Source::Store(_) => self.note_passed(&page),
+        }
+        self.rows_passed += page.rows.len() as u64;
+        self.bytes_passed += bytes as u64;
+        page.remaining_rows = self.rows_total.saturating_sub(self.rows_passed);
+        let row_bytes = self.bytes_passed / self.rows_passed.max(1);
+        page.remaining_bytes = page.remaining_rows * row_bytes;
+        Ok(page)
+    }
+
+    /// The change index goes origin by origin: one that another follows is through.
+    fn note_passed(&mut self, page: &Page) {
+        for pair in page.rows.windows(2) {
+            let (origin, next) = (pair[0].body.version().origin, pair[1].body.version().origin);
+            if origin != next {
+                self.passed.raise(origin, self.heads.get(origin));
+            }
+        }
+        if let Some(row) = page.rows.last() {
+            let version = row.body.version();
+            self.passed.raise(version.origin, version.hlc.min(self.heads.get(version.origin)));
+        }
+    }
+}

@@ -1,0 +1,566 @@
+//! The node: the handle that every edge holds.
+//!
+//! ```text
+//! writer.rs   one thread: many requests, one durable commit, then the bell
+//! recent.rs   the newest commits, in memory
+//! follow.rs   how links and mirrors read every change
+//! report.rs   what links and mirrors say of themselves, for status
+//! status.rs   the state of the whole node at one moment
+//! time.rs     the wall clock
+//! ```
+//!
+//! A client's write and a peer's delta enter through the same door: [`Node::write`] and
+//! [`Node::merge`] both end in the writer's queue. Reads take a snapshot and never wait for it.
+
+mod error;
+mod follow;
+mod members;
+mod recent;
+mod report;
+mod status;
+mod time;
+mod writer;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use error::{ReadError, WriteError};
+pub use follow::{FollowDelta, Follower, Page};
+pub use recent::Commit;
+pub use report::{
+    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
+};
+pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
+pub use time::{SystemClock, WallClock};
+
+use crate::{
+    model::{Heads, Hlc, Key, Origin, Row, TableName},
+    protocol::SequenceIds,
+    store::{
+        LocalBatch, LocalWrite, MergeReport, OpenError, Operation, Outcome, RemoteBatch, Request,
+        Snapshot, Store, StoreConfig, StoreError, Written,
+    },
+};
+use members::Members;
+use recent::Recent;
+use writer::Job;
+
+/// How a node is opened.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The folder of its store.
+    pub data: PathBuf,
+    /// The cluster it belongs to.
+    pub cluster: String,
+    /// The name of its site.
+    pub site: String,
+    /// The site's sequence ids, where configured.
+    pub sequence: Option<SequenceIds>,
+    /// Whether a client's write creates a table that is not there.
+    pub create_tables: bool,
+    /// How far a stamp may lead the wall clock, in milliseconds.
+    pub drift_bound_ms: u64,
+    /// Memory for the newest commits, in bytes.
+    pub recent_bytes_max: usize,
+    /// Memory for the store's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// The wall clock.
+    pub clock: Arc<dyn WallClock>,
+}
+
+impl NodeConfig {
+    /// With the defaults, for `site` and the folder `data`.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>, site: &str) -> NodeConfig {
+        NodeConfig {
+            data: data.into(),
+            cluster: "lastword".into(),
+            site: site.into(),
+            sequence: None,
+            create_tables: true,
+            drift_bound_ms: crate::protocol::DRIFT_BOUND_MS_DEFAULT,
+            recent_bytes_max: 32 << 20,
+            cache_bytes: 256 << 20,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// What a client changes.
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    /// The table.
+    pub table: TableName,
+    /// What is done there.
+    pub change: Change,
+}
+
+/// What a client does to a row.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Replaces the whole row.
+    Put {
+        /// The row's key.
+        key: Key,
+        /// Its new value.
+        value: Bytes,
+        /// How long it lives; `None`: for ever.
+        ttl: Option<Duration>,
+    },
+    /// Deletes the row.
+    Delete {
+        /// The row's key.
+        key: Key,
+    },
+    /// Writes a row under a key that the node makes.
+    Insert {
+        /// Its value.
+        value: Bytes,
+        /// How long it lives; `None`: for ever.
+        ttl: Option<Duration>,
+        /// Which kind of key.
+        id: IdKind,
+    },
+}
+
+/// Which kind of key the node makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdKind {
+    /// A UUID version 7 as text.
+    UuidV7,
+    /// A number of the site's own, in decimal.
+    Sequence,
+}
+
+/// A client's writes, durable.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// One for each mutation, in order.
+    pub results: Vec<Written>,
+    /// What a read must have incorporated to see them.
+    pub session: Heads,
+}
+
+/// The bell: what the store holds now.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse {
+    /// The newest commit; see [`Node::commits_after`].
+    pub sequence: u64,
+    /// What the store has incorporated with it.
+    pub heads: Arc<Heads>,
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Job>,
+    thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+    ask_to_stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    site: String,
+    cluster: String,
+    sequence: Option<SequenceIds>,
+    create_tables: bool,
+    drift_bound_ms: u64,
+    clock: Arc<dyn WallClock>,
+    nonce: u64,
+    started_ms: u64,
+    recent: RwLock<Recent>,
+    bell: watch::Sender<Pulse>,
+    members: Members,
+    reports: Reports,
+    counters: Counters,
+    failure: OnceLock<String>,
+    stopped: CancellationToken,
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    rows_written: AtomicU64,
+    rows_merged: AtomicU64,
+}
+
+impl Node {
+    /// Opens the store and starts the writer.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the folder, another process, or the file; the text says which and what to do.
+    pub async fn open(config: NodeConfig) -> Result<Node, OpenError> {
+        let store_config = StoreConfig {
+            fresh_origin: Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+            cache_bytes: config.cache_bytes,
+        };
+        let data = config.data.clone();
+        let (store, writer) =
+            tokio::task::spawn_blocking(move || Store::open(&data, &store_config))
+                .await
+                .expect("opening a store does not panic")?;
+        let pulse = Pulse { sequence: 0, heads: store.heads() };
+        let shared = Arc::new(Shared {
+            members: Members::load(&store.snapshot()?)?,
+            site: config.site,
+            cluster: config.cluster,
+            sequence: config.sequence,
+            create_tables: config.create_tables,
+            drift_bound_ms: config.drift_bound_ms,
+            nonce: rand::random(),
+            started_ms: config.clock.now_ms(),
+            clock: config.clock,
+            recent: RwLock::new(Recent::new(config.recent_bytes_max)),
+            bell: watch::Sender::new(pulse),
+            reports: Reports::default(),
+            counters: Counters::default(),
+            failure: OnceLock::new(),
+            stopped: CancellationToken::new(),
+            store,
+        });
+        let (queue, thread) = writer::start(writer, Arc::clone(&shared))
+            .map_err(|source| OpenError::Folder { path: config.data, source })?;
+        let node = Node {
+            shared,
+            queue,
+            thread: Arc::new(Mutex::new(Some(thread))),
+            ask_to_stop: CancellationToken::new(),
+        };
+        node.announce_itself().await?;
+        Ok(node)
+    }
+
+    /// Writes this site's name into the member list, where it does not stand yet.
+    async fn announce_itself(&self) -> Result<(), OpenError> {
+        let origin = self.origin();
+        if self.site_of(origin).as_deref() == Some(self.site()) {
+            return Ok(());
+        }
+        let write = LocalWrite {
+            table: members::table(),
+            operation: members::announcement(origin, self.site()),
+        };
+        match self.write_local(vec![write], true).await {
+            Ok(_) => Ok(()),
+            // The clock leads: the name comes with a later start; nothing depends on it.
+            Err(WriteError::Refused(reason)) => {
+                tracing::warn!(%reason, "the member list does not show this site's name yet");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the first write failed");
+                Err(OpenError::Store(StoreError::Damaged("the first write")))
+            }
+        }
+    }
+
+    /// Writes a client's mutations in one atomic, durable commit.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: refused as a whole, or the node stops.
+    pub async fn write(&self, mutations: Vec<Mutation>) -> Result<Committed, WriteError> {
+        let now_ms = self.now_ms();
+        let writes = mutations
+            .into_iter()
+            .map(|Mutation { table, change }| LocalWrite {
+                table,
+                operation: operation_of(change, now_ms),
+            })
+            .collect();
+        let results = self.write_local(writes, self.shared.create_tables).await?;
+        let mut session = Heads::new();
+        for written in &results {
+            session.raise(written.version.origin, written.version.hlc);
+        }
+        Ok(Committed { results, session })
+    }
+
+    async fn write_local(
+        &self,
+        writes: Vec<LocalWrite>,
+        create_tables: bool,
+    ) -> Result<Vec<Written>, WriteError> {
+        let batch = LocalBatch {
+            writes,
+            create_tables,
+            sequence: self.shared.sequence,
+            drift_bound_ms: self.shared.drift_bound_ms,
+        };
+        match self.request(Request::Local(batch)).await? {
+            Outcome::Local(result) => Ok(result?),
+            _ => unreachable!("a local batch has a local outcome"),
+        }
+    }
+
+    /// Merges a peer's rows in a durable commit.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: the node stops.
+    pub async fn merge(&self, batch: RemoteBatch) -> Result<MergeReport, WriteError> {
+        match self.request(Request::Remote(batch)).await? {
+            Outcome::Remote(report) => Ok(report),
+            _ => unreachable!("a remote batch has a remote outcome"),
+        }
+    }
+
+    /// Lets the own head follow the clock, so that peers can tell "nothing new" from "not heard".
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: the node stops.
+    pub async fn advance(&self) -> Result<(), WriteError> {
+        self.request(Request::Advance).await.map(|_| ())
+    }
+
+    async fn request(&self, request: Request) -> Result<Outcome, WriteError> {
+        if self.ask_to_stop.is_cancelled() {
+            return Err(self.stopped_error());
+        }
+        let (job, answer) = Job::new(request);
+        self.queue.send(job).await.map_err(|_| self.stopped_error())?;
+        answer.await.map_err(|_| self.stopped_error())?
+    }
+
+    fn stopped_error(&self) -> WriteError {
+        match self.shared.failure.get() {
+            Some(failure) => WriteError::StoreFailed(failure.clone()),
+            None => WriteError::ShuttingDown,
+        }
+    }
+
+    /// The rows as they are now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.shared.store.snapshot()
+    }
+
+    /// The rows once they have incorporated `session`, waiting up to `wait_max` for that.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::NotThereYet`]: this site is still behind.
+    pub async fn snapshot_at(
+        &self,
+        session: &Heads,
+        wait_max: Duration,
+    ) -> Result<Snapshot, ReadError> {
+        if !self.heads().covers(session) {
+            let mut bell = self.bell();
+            let there = bell.wait_for(|pulse| pulse.heads.covers(session));
+            if !matches!(tokio::time::timeout(wait_max, there).await, Ok(Ok(_))) {
+                let heads = self.heads();
+                let behind_ms = session
+                    .iter()
+                    .map(|(origin, hlc)| hlc.ms().saturating_sub(heads.get(origin).ms()))
+                    .max();
+                return Err(ReadError::NotThereYet {
+                    behind_ms: behind_ms.unwrap_or_default(),
+                    waited_ms: u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
+                });
+            }
+        }
+        Ok(self.snapshot()?)
+    }
+
+    /// What this node has durably incorporated.
+    #[must_use]
+    pub fn heads(&self) -> Arc<Heads> {
+        self.shared.store.heads()
+    }
+
+    /// Rings after each commit, and when the heads move.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<Pulse> {
+        self.shared.bell.subscribe()
+    }
+
+    /// The commits after number `sequence`, from memory; `None` where some are gone from it.
+    #[must_use]
+    pub fn commits_after(&self, sequence: u64) -> Option<Vec<Arc<Commit>>> {
+        self.shared.recent.read().expect("no holder of this lock panics").after(sequence)
+    }
+
+    /// How far the rows of `sender` came when its last delta broke off.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn tentative(&self, sender: Origin) -> Result<Heads, StoreError> {
+        self.shared.store.tentative(sender)
+    }
+
+    /// The UUID of this node's store.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.shared.store.origin()
+    }
+
+    /// How often the store was opened.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.shared.store.boot()
+    }
+
+    /// Drawn at this start.
+    #[must_use]
+    pub fn nonce(&self) -> u64 {
+        self.shared.nonce
+    }
+
+    /// The name of this node's site.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        &self.shared.site
+    }
+
+    /// The cluster this node belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.shared.cluster
+    }
+
+    /// The site's sequence ids, where configured.
+    #[must_use]
+    pub fn sequence(&self) -> Option<SequenceIds> {
+        self.shared.sequence
+    }
+
+    /// Whether a client's write creates a table that is not there.
+    #[must_use]
+    pub fn creates_tables(&self) -> bool {
+        self.shared.create_tables
+    }
+
+    /// How far a stamp may lead the wall clock, in milliseconds.
+    #[must_use]
+    pub fn drift_bound_ms(&self) -> u64 {
+        self.shared.drift_bound_ms
+    }
+
+    /// Wall time, in milliseconds since the Unix epoch, UTC.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
+    /// The name of the site whose store this is, once this node has heard of it.
+    #[must_use]
+    pub fn site_of(&self, origin: Origin) -> Option<Arc<str>> {
+        self.shared.members.site_of(origin)
+    }
+
+    /// Where links and mirrors say how they are.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.shared.reports
+    }
+
+    /// Why the node stopped by itself, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+
+    /// Completes once the writer has ended: after [`shutdown`](Self::shutdown) or a failure.
+    pub async fn stopped(&self) {
+        self.shared.stopped.cancelled().await;
+    }
+
+    /// Takes no more writes, commits those that wait, and ends the writer.
+    pub async fn shutdown(&self) {
+        self.ask_to_stop.cancel();
+        // Where the queue is closed already, the writer has ended.
+        let _ = self.queue.send(Job::stop()).await;
+        self.stopped().await;
+        let thread = self.thread.lock().expect("no holder of this lock panics").take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Shared {
+    /// After a commit: counts it, keeps it for followers, rings the bell.
+    fn announce(&self, outcomes: &[Outcome], rows: Vec<Row>, heads: &Arc<Heads>, committed: bool) {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Local(Ok(written)) => {
+                    self.counters.rows_written.fetch_add(written.len() as u64, Ordering::Relaxed);
+                }
+                Outcome::Remote(report) => {
+                    self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
+                }
+                Outcome::Local(Err(_)) | Outcome::Advanced => {}
+            }
+        }
+        if committed {
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.members.learn(&rows);
+        let mut recent = self.recent.write().expect("no holder of this lock panics");
+        let sequence = if rows.is_empty() {
+            self.bell.borrow().sequence
+        } else {
+            recent.push(rows, Arc::clone(heads))
+        };
+        drop(recent);
+        self.bell.send_replace(Pulse { sequence, heads: Arc::clone(heads) });
+    }
+
+    fn fail(&self, error: &str) {
+        let _ = self.failure.set(error.to_owned());
+    }
+
+    fn stopped(&self) {
+        self.stopped.cancel();
+    }
+}
+
+fn operation_of(change: Change, now_ms: u64) -> Operation {
+    let expires_at_ms = |ttl: Option<Duration>| {
+        ttl.map(|ttl| now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+    };
+    match change {
+        Change::Put { key, value, ttl } => {
+            Operation::Put { key, value, expires_at_ms: expires_at_ms(ttl) }
+        }
+        Change::Delete { key } => Operation::Delete { key },
+        Change::Insert { value, ttl, id: IdKind::Sequence } => {
+            Operation::InsertSequence { value, expires_at_ms: expires_at_ms(ttl) }
+        }
+        Change::Insert { value, ttl, id: IdKind::UuidV7 } => {
+            Operation::Put { key: uuid_v7(now_ms), value, expires_at_ms: expires_at_ms(ttl) }
+        }
+    }
+}
+
+/// A key in order of time, with 74 random bits: two never meet.
+fn uuid_v7(now_ms: u64) -> Key {
+    let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &rand::random()).into_uuid();
+    Key::new(id.to_string()).expect("36 characters")
+}
+
+/// The stamp that a wait of a mirror or peer is measured from.
+fn age_ms(hlc: Hlc, now_ms: u64) -> u64 {
+    now_ms.saturating_sub(hlc.ms())
+}

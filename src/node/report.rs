@@ -1,0 +1,148 @@
+//! What links and mirrors say of themselves, for status.
+
+use std::sync::{Arc, Mutex};
+
+use crate::model::{Heads, Origin};
+
+/// Where links and mirrors leave their reports.
+#[derive(Debug, Default)]
+pub struct Reports {
+    peers: Mutex<Vec<Arc<Mutex<PeerReport>>>>,
+    mirror: Mutex<Option<Arc<Mutex<MirrorReport>>>>,
+}
+
+/// An error and when it came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// In one line.
+    pub message: String,
+    /// Milliseconds since the Unix epoch, UTC.
+    pub at_ms: u64,
+}
+
+/// Who opened a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// This node.
+    Dialled,
+    /// The peer.
+    Accepted,
+}
+
+/// How a peer is.
+#[derive(Clone, Debug, Default)]
+pub struct PeerReport {
+    /// As configured; empty for a peer that only dials us.
+    pub address: String,
+    /// The peer's site, once met.
+    pub site: String,
+    /// The peer's store, once met.
+    pub origin: Option<Origin>,
+    /// The link that is up.
+    pub direction: Option<Direction>,
+    /// What the peer has durably incorporated, as it said itself.
+    pub acked: Heads,
+    /// What the peer still had to send of its present delta.
+    pub remaining_rows: u64,
+    /// An estimate of their bytes.
+    pub remaining_bytes: u64,
+    /// Rows held back because their stamps are too far ahead.
+    pub held_rows: u64,
+    /// Rows that came in.
+    pub rows_received: u64,
+    /// Rows that went out.
+    pub rows_sent: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// How often a link came up.
+    pub connects: u64,
+    /// The peer's wall clock less ours, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// The newest error.
+    pub last_error: Option<LastError>,
+}
+
+/// How the mirror is.
+#[derive(Clone, Debug, Default)]
+pub struct MirrorReport {
+    /// Host, port and database; never a password.
+    pub target: String,
+    /// A connection is up.
+    pub connected: bool,
+    /// Rows are being applied, or there is none to apply.
+    pub applying: bool,
+    /// What MySQL has, as MySQL says; `None`: not heard yet.
+    pub position: Option<Heads>,
+    /// Rows written to MySQL since the start.
+    pub rows_applied: u64,
+    /// Rows that stand in `_lastword_rejected`.
+    pub rows_rejected: u64,
+    /// Why the newest of them was refused.
+    pub last_rejected_reason: String,
+    /// How often a connection came up.
+    pub connects: u64,
+    /// The newest error.
+    pub last_error: Option<LastError>,
+}
+
+/// A link's own report; it leaves with this handle.
+#[derive(Debug)]
+pub struct PeerHandle {
+    report: Arc<Mutex<PeerReport>>,
+}
+
+/// The mirror's own report.
+#[derive(Debug)]
+pub struct MirrorHandle {
+    report: Arc<Mutex<MirrorReport>>,
+}
+
+impl Reports {
+    /// A place for a new peer.
+    pub fn add_peer(&self, report: PeerReport) -> PeerHandle {
+        let report = Arc::new(Mutex::new(report));
+        lock(&self.peers).push(Arc::clone(&report));
+        PeerHandle { report }
+    }
+
+    /// A place for the mirror.
+    pub fn add_mirror(&self, report: MirrorReport) -> MirrorHandle {
+        let report = Arc::new(Mutex::new(report));
+        *lock(&self.mirror) = Some(Arc::clone(&report));
+        MirrorHandle { report }
+    }
+
+    /// All peers, in the order in which they were added; those whose handle is gone left with it.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerReport> {
+        let mut peers = lock(&self.peers);
+        peers.retain(|report| Arc::strong_count(report) > 1);
+        peers.iter().map(|report| lock(report).clone()).collect()
+    }
+
+    /// The mirror, where there is one.
+    #[must_use]
+    pub fn mirror(&self) -> Option<MirrorReport> {
+        lock(&self.mirror).as_ref().map(|report| lock(report).clone())
+    }
+}
+
+impl PeerHandle {
+    /// Changes the report.
+    pub fn update<T>(&self, change: impl FnOnce(&mut PeerReport) -> T) -> T {
+        change(&mut lock(&self.report))
+    }
+}
+
+impl MirrorHandle {
+    /// Changes the report.
+    pub fn update<T>(&self, change: impl FnOnce(&mut MirrorReport) -> T) -> T {
+        change(&mut lock(&self.report))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no holder of this lock panics")
+}

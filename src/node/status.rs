@@ -1,0 +1,255 @@
+//! The state of the whole node at one moment; `api` sends it, the status page shows it.
+
+use std::sync::atomic::Ordering;
+
+use super::{Direction, LastError, Node, age_ms};
+use crate::{
+    model::{Heads, Hlc, Origin},
+    store::{Snapshot, StoreError},
+};
+
+/// Up to how many rows are counted for a backlog; beyond, "at least so many".
+const BACKLOG_ROWS_MAX: u64 = 1_000_000;
+/// Of so many rows the bytes are added up; the rest is estimated from them.
+const BACKLOG_ROWS_MEASURED: usize = 1_000;
+
+/// The node itself.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its cluster.
+    pub cluster: String,
+    /// Its site.
+    pub site: String,
+    /// Its store.
+    pub origin: Origin,
+    /// When it was started, in milliseconds since the Unix epoch, UTC.
+    pub started_ms: u64,
+    /// Wall time now, likewise.
+    pub now_ms: u64,
+    /// Rows held, dead ones included.
+    pub rows: u64,
+    /// The size of the store's file.
+    pub store_bytes: u64,
+    /// What it has incorporated.
+    pub heads: Vec<HeadStatus>,
+    /// Conflicts ever recorded here.
+    pub conflicts_recorded: u64,
+    /// Rows merged from peers since the start.
+    pub rows_merged: u64,
+    /// Rows of clients since the start.
+    pub rows_written: u64,
+    /// Durable commits since the start.
+    pub commits: u64,
+    /// Rows held back now because their stamps are too far ahead.
+    pub rows_held_back: u64,
+    /// Why clients' writes are refused; empty: they are not.
+    pub writes_refused_reason: String,
+    /// The links, and the peers that should have one.
+    pub peers: Vec<PeerStatus>,
+    /// The mirror, where there is one.
+    pub mirror: Option<MirrorStatus>,
+}
+
+/// Up to where one origin's writes are here.
+#[derive(Clone, Debug)]
+pub struct HeadStatus {
+    /// The origin.
+    pub origin: Origin,
+    /// Its site, once heard of.
+    pub site: String,
+    /// Up to here.
+    pub hlc: Hlc,
+    /// Wall time less the head's.
+    pub age_seconds: f64,
+}
+
+/// What someone has not got yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Backlog {
+    /// The age of the oldest of it.
+    pub seconds: f64,
+    /// So many rows, a million at most.
+    pub rows: u64,
+    /// So many bytes, an estimate.
+    pub bytes: u64,
+}
+
+/// A peer.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// As configured; empty for a peer that only dials us.
+    pub address: String,
+    /// Its site, once met.
+    pub site: String,
+    /// Its store, once met.
+    pub origin: Option<Origin>,
+    /// The link that is up.
+    pub direction: Option<Direction>,
+    /// Nothing received is held back.
+    pub applying: bool,
+    /// Wall time less our head of the peer's store; `None`: never met.
+    pub behind_seconds: Option<f64>,
+    /// What the peer still has to send, as it said.
+    pub behind_rows: u64,
+    /// Likewise, in bytes.
+    pub behind_bytes: u64,
+    /// What we hold that the peer has not acknowledged.
+    pub peer_behind: Backlog,
+    /// Rows that came in.
+    pub rows_received: u64,
+    /// Rows that went out.
+    pub rows_sent: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// How often a link came up.
+    pub connects: u64,
+    /// The peer's wall clock less ours, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// The newest error.
+    pub last_error: Option<LastError>,
+}
+
+/// The mirror.
+#[derive(Clone, Debug)]
+pub struct MirrorStatus {
+    /// Host, port and database.
+    pub target: String,
+    /// A connection is up.
+    pub connected: bool,
+    /// Rows are being applied, or there is none to apply.
+    pub applying: bool,
+    /// What MySQL has not got yet.
+    pub behind: Backlog,
+    /// Rows written to MySQL since the start.
+    pub rows_applied: u64,
+    /// Rows in `_lastword_rejected`.
+    pub rows_rejected: u64,
+    /// Why the newest of them was refused.
+    pub last_rejected_reason: String,
+    /// How often a connection came up.
+    pub connects: u64,
+    /// The newest error.
+    pub last_error: Option<LastError>,
+}
+
+impl Node {
+    /// The state at this moment. Reads the disk: call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn status(&self) -> Result<NodeStatus, StoreError> {
+        let shared = &self.shared;
+        let now_ms = self.now_ms();
+        let snapshot = self.snapshot()?;
+        let heads = snapshot.heads();
+        let site_of = |origin| self.site_of(origin).map_or_else(String::new, |s| s.to_string());
+        let reports = self.reports();
+
+        let mut peers = Vec::new();
+        let mut rows_held_back = 0;
+        for peer in reports.peers() {
+            rows_held_back += peer.held_rows;
+            let head = peer.origin.map(|origin| heads.get(origin)).filter(|hlc| *hlc > Hlc::ZERO);
+            let peer_behind = match peer.origin {
+                Some(_) => backlog(&snapshot, &peer.acked, now_ms)?,
+                None => Backlog::default(),
+            };
+            peers.push(PeerStatus {
+                address: peer.address,
+                site: peer.site,
+                origin: peer.origin,
+                direction: peer.direction,
+                applying: peer.direction.is_some() && peer.held_rows == 0,
+                behind_seconds: head.map(|hlc| seconds(age_ms(hlc, now_ms))),
+                behind_rows: peer.remaining_rows,
+                behind_bytes: peer.remaining_bytes,
+                peer_behind,
+                rows_received: peer.rows_received,
+                rows_sent: peer.rows_sent,
+                bytes_received: peer.bytes_received,
+                bytes_sent: peer.bytes_sent,
+                connects: peer.connects,
+                clock_offset_ms: peer.clock_offset_ms,
+                last_error: peer.last_error,
+            });
+        }
+
+        let mirror = match reports.mirror() {
+            None => None,
+            Some(mirror) => Some(MirrorStatus {
+                behind: backlog(&snapshot, &mirror.position.unwrap_or_default(), now_ms)?,
+                target: mirror.target,
+                connected: mirror.connected,
+                applying: mirror.applying,
+                rows_applied: mirror.rows_applied,
+                rows_rejected: mirror.rows_rejected,
+                last_rejected_reason: mirror.last_rejected_reason,
+                connects: mirror.connects,
+                last_error: mirror.last_error,
+            }),
+        };
+
+        let ahead_ms = heads.get(self.origin()).ms().saturating_sub(now_ms);
+        let writes_refused_reason = match self.failure() {
+            Some(failure) => failure.to_owned(),
+            None if ahead_ms > self.drift_bound_ms() => format!(
+                "this node's stamps lead its wall clock by {ahead_ms} ms, more than the bound of \
+                 {} ms",
+                self.drift_bound_ms()
+            ),
+            None => String::new(),
+        };
+        Ok(NodeStatus {
+            cluster: shared.cluster.clone(),
+            site: shared.site.clone(),
+            origin: self.origin(),
+            started_ms: shared.started_ms,
+            now_ms,
+            rows: snapshot.rows()?,
+            store_bytes: shared.store.file_bytes(),
+            heads: heads
+                .iter()
+                .map(|(origin, hlc)| HeadStatus {
+                    origin,
+                    site: site_of(origin),
+                    hlc,
+                    age_seconds: seconds(age_ms(hlc, now_ms)),
+                })
+                .collect(),
+            conflicts_recorded: shared.store.conflicts_recorded()?,
+            rows_merged: shared.counters.rows_merged.load(Ordering::Relaxed),
+            rows_written: shared.counters.rows_written.load(Ordering::Relaxed),
+            commits: shared.counters.commits.load(Ordering::Relaxed),
+            rows_held_back,
+            writes_refused_reason,
+            peers,
+            mirror,
+        })
+    }
+}
+
+/// The rows above `above`: how many, how large, how old.
+fn backlog(snapshot: &Snapshot, above: &Heads, now_ms: u64) -> Result<Backlog, StoreError> {
+    let Some(oldest) = snapshot.oldest_change(above)? else {
+        return Ok(Backlog::default());
+    };
+    let rows = snapshot.count_changes(above, BACKLOG_ROWS_MAX)?;
+    let (mut measured, mut bytes) = (0u64, 0u64);
+    for row in snapshot.changes(above)?.take(BACKLOG_ROWS_MEASURED) {
+        measured += 1;
+        bytes += row?.size_bytes() as u64;
+    }
+    Ok(Backlog {
+        seconds: seconds(age_ms(oldest, now_ms)),
+        rows,
+        bytes: bytes * rows / measured.max(1),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an age for people")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}

@@ -1,0 +1,24 @@
+//! Generated proto, and the one place where it becomes domain values and back.
+//!
+//! ```text
+//! exchange.rs  frames between nodes
+//! rows.rs      what clients send and get, with every limit
+//! status.rs    the state of a node
+//! error.rs     errors -> canonical codes
+//! ```
+//!
+//! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
+//! fail.
+
+pub mod exchange;
+
+/// The generated messages, clients and servers.
+#[expect(missing_docs, reason = "generated")]
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("lastword.v1");
+
+    /// The compiled proto files, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/lastword.v1.descriptors.bin"));
+}
