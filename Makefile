@@ -4,7 +4,7 @@
 # build, and its dependencies are optimised. `make demo PROFILE=release` takes the other one.
 
 PROFILE ?= dev
-BINARY := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
+BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test smoke clean
@@ -29,6 +29,11 @@ test: setup ## everything CI runs: format, lints, tests, documentation, clients
 	cargo test --locked
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	scripts/smoke.sh
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny check --hide-inclusion-graph licenses bans sources; \
+	else \
+		echo "cargo-deny is not installed: licences and sources were not checked"; \
+	fi
 
 smoke: setup ## the Python and Node.js clients against two real nodes
 	cargo build --locked

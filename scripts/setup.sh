@@ -103,6 +103,7 @@ install_packages() {
     [ ${#packages[@]} -gt 0 ] || return 0
     local names
     names=$(names_missing)
+    prefer_bare_servers
     has apt-get || fail "missing: $names; install this and run again"
     [ "$(id -u)" -eq 0 ] || fail "missing: $names; install it and run again:" \
         "sudo apt-get install -y --no-install-recommends ${packages[*]}"
@@ -110,8 +111,8 @@ install_packages() {
     if ! apt-cache show "${packages[@]}" >/dev/null 2>&1; then
         say "fetching the lists of packages"
         quietly apt-get update || fail "apt-get update failed; see above"
+        prefer_bare_servers
     fi
-    prefer_bare_servers
     say "installing ${packages[*]}"
     apt_install "${packages[@]}" 2>/dev/null && return
     quietly apt-get update || fail "apt-get update failed; see above"
