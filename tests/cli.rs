@@ -16,6 +16,7 @@ use fake_node::{EXPIRY, FakeNode, Mood, ORIGIN_TEXT};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+    #[expect(clippy::disallowed_methods, reason = "the child's environment is made here")]
     let ours = std::env::vars_os().map(|(name, _)| name);
     ours.filter(|name| name.as_bytes().starts_with(b"LASTWORD_")).for_each(|name| {
         command.env_remove(name);

@@ -8,8 +8,10 @@
 //! Each command is a module with `Args` (the flags, their help, an example) and `Args::run`. To add
 //! one, write its module and add its line to the list below. Nothing else prints.
 
+mod bench;
 mod config;
 mod delete;
+mod demo;
 mod exit;
 mod get;
 mod insert;
@@ -72,6 +74,8 @@ commands! {
     Scan => scan,
     Status => status,
     Config => config,
+    Bench => bench,
+    Demo => demo,
 }
 
 /// Runs the command line of this process.

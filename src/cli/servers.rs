@@ -15,9 +15,13 @@ pub(super) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Their addresses, in order of preference.
+    pub(super) fn urls(&self) -> anyhow::Result<Vec<NodeUrl>> {
+        Ok(config::servers(&self.servers, &Environment::of_process())?)
+    }
+
     /// A client of these nodes.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let servers = config::servers(&self.servers, &Environment::of_process())?;
-        Ok(Client::new(servers.iter().map(NodeUrl::as_str), Options::default())?)
+        Ok(Client::new(self.urls()?.iter().map(NodeUrl::as_str), Options::default())?)
     }
 }

@@ -62,6 +62,7 @@ impl Environment {
     /// Those of this process.
     #[must_use]
     pub fn of_process() -> Environment {
+        #[expect(clippy::disallowed_methods, reason = "the home of the environment")]
         Environment::from_pairs(std::env::vars_os())
     }
 
