@@ -19,15 +19,15 @@ use crate::{
 pub enum ServeError {
     /// Of a `GetMany`.
     #[error(
-        "keys: the rows come to more than {} bytes (limits.answer_bytes_max): ask for fewer keys \
-         at a time", Grouped(*.bytes_max)
+        "keys: the rows come to more than {} bytes, the most that an answer has: ask for fewer \
+         keys at a time", Grouped(*.bytes_max)
     )]
     AnswerTooLarge {
         /// The bound.
         bytes_max: usize,
     },
     /// Of a `Scan`.
-    #[error("scan: {scans_max} scans run now, as many as may (scans_max): retry when one has ended")]
+    #[error("scan: {scans_max} scans run now, as many as may: retry when one has ended")]
     TooManyScans {
         /// The bound.
         scans_max: usize,

@@ -32,7 +32,8 @@ pub struct Limits {
     pub get_many_keys_max: usize,
     /// The most bytes of tables, keys and values in one request. Default 16 MiB.
     pub request_bytes_max: usize,
-    /// The most bytes of rows in the answer to a `GetMany`. Default 16 MiB.
+    /// The most bytes in the answer to a `GetMany`. Default 4 MiB less a little: what gRPC's clients
+    /// receive unless told otherwise.
     pub answer_bytes_max: usize,
     /// How long a read waits for this site to reach its session. Default 2 s.
     pub read_wait_max: Duration,
@@ -45,7 +46,7 @@ impl Default for Limits {
             batch_mutations_max: 1_000,
             get_many_keys_max: 1_000,
             request_bytes_max: 16 << 20,
-            answer_bytes_max: 16 << 20,
+            answer_bytes_max: (4 << 20) - (64 << 10),
             read_wait_max: Duration::from_secs(2),
         }
     }
@@ -103,8 +104,7 @@ pub enum Problem {
     )]
     TooManyKeys { count: usize, max: usize },
     #[error(
-        "{} bytes in all; a request has at most {} bytes (limits.request_bytes_max): send more \
-         requests",
+        "{} bytes in all; a request has at most {} bytes: send more requests",
         Grouped(*.bytes), Grouped(*.max)
     )]
     RequestTooLarge { bytes: usize, max: usize },
@@ -430,6 +430,14 @@ pub fn row_out(
         expire_time: body.expires_at_ms().map(timestamp_out),
         site: site.to_owned(),
     })
+}
+
+/// The row's share of an answer, in bytes, rounded up.
+#[must_use]
+pub fn size_out(row: &proto::Row) -> usize {
+    // Version, expiry and the lengths of all fields.
+    const FIXED_BYTES: usize = 80;
+    FIXED_BYTES + row.table.len() + row.key.len() + row.value.len() + row.site.len()
 }
 
 /// Answers a `Put`.
