@@ -10,6 +10,7 @@
 //! cli         serve and client commands, the composition root
 //! config      file + environment + flags -> typed, validated settings
 //! edges       api (gRPC)   replication (links)   mirror (MySQL)   status (HTTP)   client
+//! listen      connections in: their number and their time have a bound
 //! wire        generated proto; the one place of proto <-> domain conversion
 //! node        the handle every edge holds: writer (group commit), reader, clock source, errors
 //! store       redb: tables, codecs, the one write transaction, change index
@@ -17,13 +18,17 @@
 //! model       pure: Key, Value, Hlc, Origin, Version, Row, merge
 //! ```
 
+pub mod api;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod listen;
+pub mod mirror;
 pub mod model;
 pub mod node;
 pub mod protocol;
 pub mod replication;
+pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod wire;

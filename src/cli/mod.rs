@@ -21,6 +21,7 @@ mod scan;
 pub mod serve;
 mod servers;
 mod settings_args;
+mod signals;
 mod status;
 mod status_json;
 mod status_text;

@@ -1,10 +1,29 @@
 //! `lastword serve`: the composition root, where a node is put together from its settings.
+//!
+//! ```text
+//! listeners --> node --> replication, mirror, api, status --> until a signal, or the node stops
+//! ```
+//!
+//! The order of the end is that of the start, backwards: the edges end first, what they had begun is
+//! committed, then the writer ends.
 
-use anyhow::bail;
+use std::net::SocketAddr;
 
-use crate::{config::Config, telemetry};
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::settings_args::SettingsArgs;
+use crate::{
+    api,
+    config::{Config, MysqlTarget},
+    mirror,
+    node::{Node, NodeConfig},
+    replication::{self, Replication},
+    status, telemetry,
+    wire::rows::Limits,
+};
+
+use super::{settings_args::SettingsArgs, signals::Signals};
 
 /// Run a node
 #[derive(clap::Args)]
@@ -32,5 +51,107 @@ impl Args {
 ///
 /// Whatever keeps it from starting, or makes it stop.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    bail!("site {}: serve is not built yet", config.site)
+    // Before the store is opened: a port in use must not cost a start.
+    let listener = listen("listen", config.listen).await?;
+    let http_listener = match config.http {
+        Some(address) => Some(listen("http", address).await?),
+        None => None,
+    };
+    let mut signals = Signals::new()?;
+    let node = Node::open(node_config(&config)).await?;
+    let shutdown = CancellationToken::new();
+    let edges = TaskTracker::new();
+
+    let links = replication::Config {
+        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        ..replication::Config::default()
+    };
+    let replication = Replication::start(node.clone(), links, shutdown.clone());
+    if let Some(target) = &config.mysql {
+        let mirror_config = mirror::Config::new(mirror_target(target));
+        let mirror = mirror::start(node.clone(), mirror_config, shutdown.clone());
+        edges.spawn(async move {
+            if let Err(error) = mirror.await {
+                tracing::error!(%error, "the mirror ended");
+            }
+        });
+    }
+    if let Some(http_listener) = http_listener {
+        let serving = status::serve(node.clone(), http_listener, shutdown.clone());
+        edges.spawn(until_shutdown("http", serving, shutdown.clone()));
+    }
+    let limits = api::Config { limits: limits(&config), ..api::Config::default() };
+    let serving =
+        api::serve(node.clone(), limits, listener, replication.service(), shutdown.clone());
+    edges.spawn(until_shutdown("listen", serving, shutdown.clone()));
+    edges.close();
+    tracing::info!(
+        site = %config.site, cluster = %config.cluster, origin = %node.origin(),
+        listen = %config.listen, data = %config.data.display(), "serving"
+    );
+
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping"),
+        () = node.stopped() => {}
+        () = shutdown.cancelled() => {}
+    }
+    shutdown.cancel();
+    replication.ended().await;
+    edges.wait().await;
+    node.shutdown().await;
+    match node.failure() {
+        Some(failure) => bail!("{failure}"),
+        None => Ok(()),
+    }
+}
+
+async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "{setting}: cannot listen on {address}: is another lastword running? use another port"
+        )
+    })
+}
+
+/// Drives a server; where it ends by itself, so does the node.
+async fn until_shutdown<E: std::fmt::Display>(
+    setting: &'static str,
+    serving: impl Future<Output = Result<(), E>>,
+    shutdown: CancellationToken,
+) {
+    if let Err(error) = serving.await {
+        tracing::error!(setting, %error, "the server ended");
+    }
+    shutdown.cancel();
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    let drift_ms = config.limits.clock_drift_max.as_millis();
+    NodeConfig {
+        cluster: config.cluster.clone(),
+        sequence: config.sequence,
+        create_tables: config.tables.auto_create,
+        drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),
+        ..NodeConfig::new(&config.data, &config.site)
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        value_bytes_max: config.limits.value_bytes_max,
+        batch_mutations_max: config.limits.batch_mutations_max,
+        get_many_keys_max: config.limits.get_many_keys_max,
+        read_wait_max: config.limits.read_wait_max,
+        ..Limits::default()
+    }
+}
+
+fn mirror_target(target: &MysqlTarget) -> mirror::Target {
+    mirror::Target {
+        host: target.host.clone(),
+        port: target.port,
+        user: target.user.clone(),
+        password: target.password.as_ref().map(|secret| secret.expose().to_owned()),
+        database: target.database.clone(),
+    }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A client's write and a peer's delta enter through the same door: [`Node::write`] and
-//! [`Node::merge`] both end in the writer's queue. Reads take a snapshot and never wait for it.
+//! [`Node::submit`] both end in the writer's queue. Reads take a snapshot and never wait for it.
 
 mod error;
 mod follow;
@@ -54,7 +54,7 @@ use crate::{
 };
 use members::Members;
 use recent::Recent;
-use writer::Job;
+use writer::{Answer, Job};
 
 /// How a node is opened.
 #[derive(Clone, Debug)]
@@ -308,16 +308,15 @@ impl Node {
         }
     }
 
-    /// Merges a peer's rows in a durable commit.
+    /// Puts a peer's rows into the writer's queue, in the order of the calls, and gives what to wait
+    /// on for their durable commit: a link need not wait for one commit to submit to the next.
     ///
     /// # Errors
     ///
     /// [`WriteError`]: the node stops.
-    pub async fn merge(&self, batch: RemoteBatch) -> Result<MergeReport, WriteError> {
-        match self.request(Request::Remote(batch)).await? {
-            Outcome::Remote(report) => Ok(report),
-            _ => unreachable!("a remote batch has a remote outcome"),
-        }
+    pub async fn submit(&self, batch: RemoteBatch) -> Result<Merging, WriteError> {
+        let answer = self.enqueue(Request::Remote(batch)).await?;
+        Ok(Merging { answer, node: self.clone() })
     }
 
     /// Lets the own head follow the clock, so that peers can tell "nothing new" from "not heard".
@@ -330,12 +329,16 @@ impl Node {
     }
 
     async fn request(&self, request: Request) -> Result<Outcome, WriteError> {
+        self.enqueue(request).await?.await.map_err(|_| self.stopped_error())?
+    }
+
+    async fn enqueue(&self, request: Request) -> Result<Answer, WriteError> {
         if self.ask_to_stop.is_cancelled() {
             return Err(self.stopped_error());
         }
         let (job, answer) = Job::new(request);
         self.queue.send(job).await.map_err(|_| self.stopped_error())?;
-        answer.await.map_err(|_| self.stopped_error())?
+        Ok(answer)
     }
 
     fn stopped_error(&self) -> WriteError {
@@ -495,6 +498,27 @@ impl Node {
         let thread = self.thread.lock().expect("no holder of this lock panics").take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// A peer's rows on their way into a durable commit.
+#[derive(Debug)]
+pub struct Merging {
+    answer: Answer,
+    node: Node,
+}
+
+impl Merging {
+    /// Waits for the commit. May be called again where it was not awaited to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: the node stops.
+    pub async fn merged(&mut self) -> Result<MergeReport, WriteError> {
+        match (&mut self.answer).await.map_err(|_| self.node.stopped_error())?? {
+            Outcome::Remote(report) => Ok(report),
+            _ => unreachable!("a remote batch has a remote outcome"),
         }
     }
 }

@@ -135,6 +135,25 @@ pub struct MirrorStatus {
 }
 
 impl Node {
+    /// Why clients' writes are refused now; `None`: they are not. Takes no time.
+    #[must_use]
+    pub fn writes_refused_reason(&self) -> Option<String> {
+        if let Some(failure) = self.failure() {
+            return Some(failure.to_owned());
+        }
+        if self.ask_to_stop.is_cancelled() {
+            return Some("the node is shutting down".to_owned());
+        }
+        let bound_ms = self.drift_bound_ms();
+        let ahead_ms = self.heads().get(self.origin()).ms().saturating_sub(self.now_ms());
+        (ahead_ms > bound_ms).then(|| {
+            format!(
+                "this node's stamps lead its wall clock by {ahead_ms} ms, more than the bound of \
+                 {bound_ms} ms"
+            )
+        })
+    }
+
     /// The state at this moment. Reads the disk: call it where blocking is allowed.
     ///
     /// # Errors
@@ -192,16 +211,6 @@ impl Node {
             }),
         };
 
-        let ahead_ms = heads.get(self.origin()).ms().saturating_sub(now_ms);
-        let writes_refused_reason = match self.failure() {
-            Some(failure) => failure.to_owned(),
-            None if ahead_ms > self.drift_bound_ms() => format!(
-                "this node's stamps lead its wall clock by {ahead_ms} ms, more than the bound of \
-                 {} ms",
-                self.drift_bound_ms()
-            ),
-            None => String::new(),
-        };
         Ok(NodeStatus {
             cluster: shared.cluster.clone(),
             site: shared.site.clone(),
@@ -224,7 +233,7 @@ impl Node {
             rows_written: shared.counters.rows_written.load(Ordering::Relaxed),
             commits: shared.counters.commits.load(Ordering::Relaxed),
             rows_held_back,
-            writes_refused_reason,
+            writes_refused_reason: self.writes_refused_reason().unwrap_or_default(),
             peers,
             mirror,
         })

@@ -30,7 +30,8 @@ pub(super) struct Job {
 
 /// A request under way.
 type Waiting = (Request, oneshot::Sender<Result<Outcome, WriteError>>);
-type Answer = oneshot::Receiver<Result<Outcome, WriteError>>;
+/// Where a caller waits.
+pub(super) type Answer = oneshot::Receiver<Result<Outcome, WriteError>>;
 
 impl Job {
     pub(super) fn new(request: Request) -> (Job, Answer) {

@@ -1,7 +1,7 @@
 //! Drives one link: hello, then deltas both ways, until it ends.
 //!
 //! ```text
-//! incoming frames --> receive() --> node.merge     --+  notes: the peer's heads, its wants,
+//! incoming frames --> receive() --> node.submit    --+  notes: the peer's heads, its wants,
 //!                                                    |  acknowledgements that are due
 //! node's bell     --> send()    --> outgoing frames <-+
 //! ```
@@ -10,6 +10,7 @@
 //! never waits for the sending one, and two nodes that both have much to send cannot lock up.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,7 +25,9 @@ use tonic::Status;
 use super::{Shared, dial::Peer, links};
 use crate::{
     model::{Heads, Origin},
-    node::{Direction, FollowDelta, Follower, LastError, Node, Page, PeerHandle, WriteError},
+    node::{
+        Direction, FollowDelta, Follower, LastError, Merging, Node, Page, PeerHandle, WriteError,
+    },
     protocol::{
         Delta, Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Receiver, Refusal,
         ViolationError, check_hello,
@@ -35,6 +38,10 @@ use crate::{
 
 /// The most rows of a frame.
 const FRAME_ROWS_MAX: usize = 4_096;
+/// Parts of deltas that may be on their way into commits at once.
+const MERGES_MAX: usize = 64;
+/// No further part is read while more bytes than these are on their way into commits.
+const MERGES_BYTES_MAX: usize = 4 << 20;
 /// After rows were held back: the shortest and the longest wait before asking again.
 const WANT_AGAIN_MIN: Duration = Duration::from_secs(1);
 const WANT_AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -89,6 +96,40 @@ pub(super) enum LinkError {
     /// Not an error either.
     #[error("this node shuts down")]
     Shutdown,
+}
+
+/// Parts of deltas on their way into commits, in order: the next are read while one is written.
+#[derive(Debug, Default)]
+struct Merges {
+    parts: VecDeque<(Merging, usize, bool)>,
+    bytes: usize,
+}
+
+impl Merges {
+    fn push(&mut self, merging: Merging, bytes: usize, ack_due: bool) {
+        self.bytes += bytes;
+        self.parts.push_back((merging, bytes, ack_due));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.parts.len() < MERGES_MAX && self.bytes < MERGES_BYTES_MAX
+    }
+
+    /// Waits for the first part's commit; tells whether the peer is to know. Only when not empty.
+    async fn first_merged(&mut self) -> Result<bool, WriteError> {
+        let Some((merging, bytes, ack_due)) = self.parts.front_mut() else {
+            return std::future::pending().await;
+        };
+        merging.merged().await?;
+        let ack_due = *ack_due;
+        self.bytes -= *bytes;
+        self.parts.pop_front();
+        Ok(ack_due)
+    }
 }
 
 /// What the receiving half leaves for the sending half: the newest of each.
@@ -302,10 +343,17 @@ impl Session<'_> {
         self.notes.leave(|notes| notes.own_want = Some((want, number)));
 
         let mut want_again_at: Option<Instant> = None;
+        let mut merging = Merges::default();
         loop {
             let silence = self.shared.config.silence_max;
             let frame = tokio::select! {
-                frame = timeout(silence, next_frame(incoming)) => {
+                ack_due = merging.first_merged(), if !merging.is_empty() => {
+                    if ack_due? {
+                        self.notes.leave(|notes| notes.ack_due = true);
+                    }
+                    continue;
+                }
+                frame = timeout(silence, next_frame(incoming)), if merging.has_room() => {
                     frame.map_err(|_| LinkError::Silent)??
                 }
                 () = sleep_until(want_again_at.unwrap_or_else(Instant::now)),
@@ -320,7 +368,7 @@ impl Session<'_> {
             };
             match frame {
                 Frame::Delta(delta) => {
-                    if let Some(wait) = self.take_delta(&mut receiver, delta).await? {
+                    if let Some(wait) = self.take_delta(&mut receiver, delta, &mut merging).await? {
                         want_again_at.get_or_insert(Instant::now() + wait);
                     }
                 }
@@ -337,11 +385,13 @@ impl Session<'_> {
         }
     }
 
-    /// Merges a part of a delta. Gives the time after which to ask again, where rows were held.
+    /// Hands a part of a delta to the writer. Gives the time after which to ask again, where rows
+    /// were held.
     async fn take_delta(
         &self,
         receiver: &mut Receiver,
         delta: Delta,
+        merging: &mut Merges,
     ) -> Result<Option<Duration>, LinkError> {
         if let Some(heads) = &delta.snapshot_heads {
             // Before the rows are merged, so that they are not sent back.
@@ -368,19 +418,15 @@ impl Session<'_> {
         let wait = (received.held_rows > 0).then(|| {
             Duration::from_millis(received.held_ahead_ms).clamp(WANT_AGAIN_MIN, WANT_AGAIN_MAX)
         });
-        let claims = received.claim.is_some();
+        let ack_due = rows > 0 && received.claim.is_some();
         if !received.rows.is_empty() || self.claims_more(received.claim.as_ref()) {
-            self.node
-                .merge(RemoteBatch {
-                    sender: self.peer,
-                    rows: received.rows,
-                    claim: received.claim,
-                    tentative: received.tentative,
-                })
-                .await?;
-        }
-        if claims && rows > 0 {
-            self.notes.leave(|notes| notes.ack_due = true);
+            let batch = RemoteBatch {
+                sender: self.peer,
+                rows: received.rows,
+                claim: received.claim,
+                tentative: received.tentative,
+            };
+            merging.push(self.node.submit(batch).await?, bytes, ack_due);
         }
         Ok(wait)
     }

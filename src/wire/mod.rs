@@ -3,6 +3,7 @@
 //! ```text
 //! exchange.rs  frames between nodes
 //! rows.rs      what clients send and get, with every limit
+//! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
 //! error.rs     errors -> canonical codes
 //! ```
@@ -10,7 +11,11 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod error;
 pub mod exchange;
+pub mod rows;
+pub mod session;
+pub mod status;
 
 /// The generated messages, clients and servers.
 #[expect(missing_docs, reason = "generated")]

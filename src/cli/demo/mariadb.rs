@@ -18,7 +18,9 @@ const START_MAX: Duration = Duration::from_secs(60);
 const INSTALL_HINT: &str =
     "MariaDB is not installed: run 'apt-get install mariadb-server' (or scripts/setup.sh demo)";
 
-/// A running MariaDB with one database, `shop`.
+const DATABASE: &str = "shop";
+
+/// A running MariaDB with one database.
 pub(super) struct MariaDb {
     pub(super) port: u16,
     pub(super) process: Process,
@@ -66,24 +68,29 @@ impl MariaDb {
         let mariadb = MariaDb { port, process, socket, client: program("mariadb")? };
         wait_until(&format!("MariaDB at {site} to start"), START_MAX, async || {
             mariadb.process.check()?;
-            Ok(mariadb.query("SELECT 1").await.is_ok())
+            Ok(mariadb.run("SELECT 1", None).await.is_ok())
         })
         .await?;
-        mariadb.query("CREATE DATABASE shop").await?;
+        mariadb.run(&format!("CREATE DATABASE {DATABASE}"), None).await?;
         Ok(mariadb)
     }
 
     /// The address for `lastword serve --mysql`.
     pub(super) fn url(&self) -> String {
-        format!("mysql://root@127.0.0.1:{}/shop", self.port)
+        format!("mysql://root@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
     /// Runs a statement with MariaDB's own client; rows as lines, columns separated by tabs.
     pub(super) async fn query(&self, statement: &str) -> anyhow::Result<String> {
+        self.run(statement, Some(DATABASE)).await
+    }
+
+    async fn run(&self, statement: &str, database: Option<&str>) -> anyhow::Result<String> {
         let output = Command::new(&self.client)
             .arg("--no-defaults")
             .arg(format!("--socket={}", self.socket.display()))
             .args(["--user=root", "--batch", "--skip-column-names", "--execute", statement])
+            .args(database)
             .stdin(Stdio::null())
             .output()
             .await
@@ -96,7 +103,7 @@ impl MariaDb {
 
     /// How a person reaches it.
     pub(super) fn client_command(&self) -> String {
-        format!("mariadb --no-defaults -u root -S {} shop", self.socket.display())
+        format!("mariadb --no-defaults -u root -S {} {DATABASE}", self.socket.display())
     }
 }
 

@@ -23,6 +23,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 
+use super::signals::Signals;
 use process::wait_until;
 use relay::Relay;
 use site::{SESSIONS, Site};
@@ -61,9 +62,10 @@ async fn run(keep: bool) -> anyhow::Result<()> {
         .tempdir()
         .context("cannot make a temporary folder")?;
     let stage = Stage::new();
+    let mut signals = Signals::new()?;
     tokio::select! {
         ended = story(folder.path(), &stage, keep) => ended?,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted: everything was stopped and removed"),
+        _ = signals.next() => bail!("interrupted: everything was stopped and removed"),
     }
     if keep {
         let _ = folder.keep();

@@ -16,7 +16,9 @@ use nix::{
 use tokio::time::{Instant, sleep};
 
 const STOP_MAX: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at a condition: short at first, so that what is quick is measured as such.
+const LOOK_AFTER_MIN: Duration = Duration::from_micros(500);
+const LOOK_AFTER_MAX: Duration = Duration::from_millis(50);
 const LOG_LINES_SHOWN: usize = 8;
 
 /// A child process.
@@ -75,7 +77,7 @@ impl Process {
             if matches!(child.0.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(LOOK_AFTER_MAX).await;
         }
     }
 
@@ -110,11 +112,13 @@ pub(super) async fn wait_until(
     mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<Duration> {
     let start = Instant::now();
+    let mut look_after = LOOK_AFTER_MIN;
     while !condition().await? {
         if start.elapsed() > limit {
             bail!("waited {} s in vain for {what}", limit.as_secs());
         }
-        sleep(LOOK_EVERY).await;
+        sleep(look_after).await;
+        look_after = (look_after * 2).min(LOOK_AFTER_MAX);
     }
     Ok(start.elapsed())
 }

@@ -283,7 +283,7 @@ const checks = {
       await refused(scan({ table: name }), 'table');
     }
     const tooLarge = Buffer.alloc(VALUE_BYTES_MAX + 1, 'v');
-    await refused(put('k', tooLarge), 'value', String(VALUE_BYTES_MAX));
+    await refused(put('k', tooLarge), 'value', VALUE_BYTES_MAX.toLocaleString('en-US'));
     await refused(put('k', 'x', { ttl: {} }), 'ttl');
     await refused(put('k', 'x', { ttl: { seconds: -1 } }), 'ttl');
     await refused(call(kv, 'getMany', { table, keys: Array(KEYS_MAX + 1).fill(k) }), 'keys');

@@ -300,7 +300,7 @@ class Smoke:
             fails(kv.Get, proto.GetRequest(table=name, key=b"k"), invalid, "table")
             fails(kv.Scan, proto.ScanRequest(table=name), invalid, "table")
         large = proto.PutRequest(table=table, key=b"k", value=b"v" * (VALUE_BYTES_MAX + 1))
-        fails(kv.Put, large, invalid, "value", str(VALUE_BYTES_MAX))
+        fails(kv.Put, large, invalid, "value", f"{VALUE_BYTES_MAX:,}")
         for ttl in (duration_pb2.Duration(), duration_pb2.Duration(seconds=-1)):
             fails(kv.Put, proto.PutRequest(table=table, key=b"k", ttl=ttl), invalid, "ttl")
         keys = [b"k"] * (KEYS_MAX + 1)

@@ -1,0 +1,165 @@
+//! Errors -> canonical codes, in one place.
+//!
+//! A client may act on the code alone: `INVALID_ARGUMENT` is wrong in itself, `UNAVAILABLE` may be
+//! retried elsewhere, `RESOURCE_EXHAUSTED` later or with less, `FAILED_PRECONDITION` once something
+//! else has changed. The text says what to do.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+use super::rows::{Grouped, RequestError};
+use crate::{
+    node::{ReadError, WriteError},
+    store::{RefusedError, StoreError},
+};
+
+/// A sound request that could not be served to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// Of a `GetMany`.
+    #[error(
+        "keys: the rows come to more than {} bytes, the most that an answer has: ask for fewer \
+         keys at a time", Grouped(*.bytes_max)
+    )]
+    AnswerTooLarge {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// Of a `Scan`.
+    #[error("scan: {scans_max} scans run now, as many as may: retry when one has ended")]
+    TooManyScans {
+        /// The bound.
+        scans_max: usize,
+    },
+    /// The client takes no rows.
+    #[error(
+        "scan: no rows were taken for {} s, so its snapshot was let go: scan on with start = the \
+         last key and a zero byte; in reverse, with end = the last key", .stall_max.as_secs_f64()
+    )]
+    ScanStalled {
+        /// The bound.
+        stall_max: Duration,
+    },
+    /// The scan takes too long.
+    #[error(
+        "scan: it took longer than {} s, so its snapshot was let go: scan on with start = the \
+         last key and a zero byte; in reverse, with end = the last key", .age_max.as_secs_f64()
+    )]
+    ScanTooOld {
+        /// The bound.
+        age_max: Duration,
+    },
+    /// Any request.
+    #[error(
+        "request: not answered within {} s; whether a write in it stands is not known: send it \
+         faster, or retry", .time_max.as_secs_f64()
+    )]
+    TooSlow {
+        /// The bound.
+        time_max: Duration,
+    },
+    /// A fault of this program.
+    #[error("node: a fault while it read; its log says more: retry at another node")]
+    Fault,
+}
+
+impl From<ServeError> for Status {
+    fn from(error: ServeError) -> Status {
+        let code = match error {
+            ServeError::AnswerTooLarge { .. } | ServeError::TooManyScans { .. } => {
+                Code::ResourceExhausted
+            }
+            ServeError::ScanStalled { .. } | ServeError::ScanTooOld { .. } => Code::Aborted,
+            ServeError::TooSlow { .. } => Code::DeadlineExceeded,
+            ServeError::Fault => Code::Internal,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Status {
+        Status::invalid_argument(error.to_string())
+    }
+}
+
+impl From<RefusedError> for Status {
+    fn from(error: RefusedError) -> Status {
+        let code = match error {
+            RefusedError::NoTable(_) => Code::NotFound,
+            RefusedError::TooManyTables(_) | RefusedError::SequenceExhausted(_) => {
+                Code::ResourceExhausted
+            }
+            RefusedError::ClockAhead { .. } => Code::Unavailable,
+            RefusedError::NoSequence => Code::FailedPrecondition,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<WriteError> for Status {
+    fn from(error: WriteError) -> Status {
+        match error {
+            WriteError::Refused(refused) => refused.into(),
+            WriteError::ShuttingDown | WriteError::StoreFailed(_) => {
+                Status::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Status {
+        match error {
+            ReadError::NotThereYet { .. } => Status::failed_precondition(error.to_string()),
+            ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Status {
+        tracing::error!(%error, "the store could not be read");
+        Status::internal(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TableName;
+
+    #[test]
+    fn each_error_has_its_code() {
+        let table = || TableName::of_client("t").unwrap();
+        let of = |error: RefusedError| Status::from(WriteError::Refused(error)).code();
+        assert_eq!(of(RefusedError::NoTable(table())), Code::NotFound);
+        assert_eq!(of(RefusedError::TooManyTables(table())), Code::ResourceExhausted);
+        assert_eq!(of(RefusedError::SequenceExhausted(table())), Code::ResourceExhausted);
+        assert_eq!(of(RefusedError::NoSequence), Code::FailedPrecondition);
+        let ahead = RefusedError::ClockAhead { ahead_ms: 2, bound_ms: 1 };
+        assert_eq!(of(ahead), Code::Unavailable);
+        assert_eq!(Status::from(WriteError::ShuttingDown).code(), Code::Unavailable);
+        let failed = WriteError::StoreFailed("disk".into());
+        assert_eq!(Status::from(failed).code(), Code::Unavailable);
+        let behind = ReadError::NotThereYet { behind_ms: 7, waited_ms: 2_000 };
+        assert_eq!(Status::from(behind).code(), Code::FailedPrecondition);
+        assert_eq!(Status::from(StoreError::Damaged("x")).code(), Code::Internal);
+    }
+
+    #[test]
+    fn messages_stay_in_one_line() {
+        for error in [
+            ServeError::AnswerTooLarge { bytes_max: 1 << 20 },
+            ServeError::TooManyScans { scans_max: 64 },
+            ServeError::ScanStalled { stall_max: Duration::from_secs(60) },
+            ServeError::ScanTooOld { age_max: Duration::from_secs(60) },
+            ServeError::TooSlow { time_max: Duration::from_secs(30) },
+            ServeError::Fault,
+        ] {
+            let text = error.to_string();
+            assert!(!text.contains('\n') && !text.contains("  "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The state of a node, as its operator's tools get it.
+
+use super::{proto, rows::timestamp_out};
+use crate::node::{Direction, HeadStatus, LastError, MirrorStatus, NodeStatus, PeerStatus};
+
+impl From<NodeStatus> for proto::StatusResponse {
+    fn from(status: NodeStatus) -> proto::StatusResponse {
+        proto::StatusResponse {
+            node: Some(proto::NodeStatus {
+                cluster: status.cluster,
+                site: status.site,
+                origin: status.origin.to_string(),
+                software_version: env!("CARGO_PKG_VERSION").to_owned(),
+                start_time: Some(timestamp_out(status.started_ms)),
+                rows: status.rows,
+                store_bytes: status.store_bytes,
+                heads: status.heads.into_iter().map(proto::Head::from).collect(),
+                conflicts_recorded: status.conflicts_recorded,
+                rows_merged: status.rows_merged,
+                rows_held_back: status.rows_held_back,
+                rows_written: status.rows_written,
+                commits: status.commits,
+                writes_refused_reason: status.writes_refused_reason,
+            }),
+            peers: status.peers.into_iter().map(proto::PeerStatus::from).collect(),
+            mirror: status.mirror.map(proto::MirrorStatus::from),
+        }
+    }
+}
+
+impl From<HeadStatus> for proto::Head {
+    fn from(head: HeadStatus) -> proto::Head {
+        proto::Head {
+            origin: head.origin.to_string(),
+            site: head.site,
+            hlc: head.hlc.bits(),
+            age_seconds: head.age_seconds,
+        }
+    }
+}
+
+impl From<PeerStatus> for proto::PeerStatus {
+    fn from(peer: PeerStatus) -> proto::PeerStatus {
+        let (last_error, last_error_time) = last_error_out(peer.last_error);
+        proto::PeerStatus {
+            address: peer.address,
+            site: peer.site,
+            origin: peer.origin.map_or_else(String::new, |origin| origin.to_string()),
+            connected: peer.direction.is_some(),
+            receiving: peer.direction.is_some(),
+            applying: peer.applying,
+            behind_seconds: peer.behind_seconds,
+            behind_rows: peer.behind_rows,
+            behind_bytes: peer.behind_bytes,
+            peer_behind_rows: peer.peer_behind.rows,
+            peer_behind_bytes: peer.peer_behind.bytes,
+            rows_received: peer.rows_received,
+            rows_sent: peer.rows_sent,
+            bytes_received: peer.bytes_received,
+            bytes_sent: peer.bytes_sent,
+            connects: peer.connects,
+            last_error,
+            last_error_time,
+            direction: match peer.direction {
+                Some(Direction::Dialled) => "dialled".to_owned(),
+                Some(Direction::Accepted) => "accepted".to_owned(),
+                None => String::new(),
+            },
+            clock_offset_ms: peer.clock_offset_ms,
+        }
+    }
+}
+
+impl From<MirrorStatus> for proto::MirrorStatus {
+    fn from(mirror: MirrorStatus) -> proto::MirrorStatus {
+        let (last_error, last_error_time) = last_error_out(mirror.last_error);
+        proto::MirrorStatus {
+            target: mirror.target,
+            connected: mirror.connected,
+            applying: mirror.applying,
+            behind_seconds: mirror.behind.seconds,
+            behind_rows: mirror.behind.rows,
+            behind_bytes: mirror.behind.bytes,
+            rows_applied: mirror.rows_applied,
+            rows_rejected: mirror.rows_rejected,
+            last_error,
+            last_error_time,
+            last_rejected_reason: mirror.last_rejected_reason,
+            connects: mirror.connects,
+        }
+    }
+}
+
+fn last_error_out(error: Option<LastError>) -> (String, Option<prost_types::Timestamp>) {
+    match error {
+        Some(error) => (error.message, Some(timestamp_out(error.at_ms))),
+        None => (String::new(), None),
+    }
+}
