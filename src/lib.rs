@@ -19,10 +19,15 @@
 //! ```
 
 pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod listen;
 pub mod model;
 pub mod node;
 pub mod protocol;
+pub mod replication;
 pub mod status;
 pub mod store;
+pub mod telemetry;
 pub mod wire;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `lastword` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lastword::cli::main()
+}

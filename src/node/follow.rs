@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{Node, Pulse};
 use crate::{
     model::{Heads, Row},
+    protocol::Sender,
     store::{Changes, StoreError},
 };
 
@@ -30,7 +31,8 @@ const COUNT_ROWS_MAX: u64 = 1_000_000;
 pub struct Follower {
     node: Node,
     bell: watch::Receiver<Pulse>,
-    above: Heads,
+    /// Where whoever is followed for stands.
+    sender: Sender,
     /// The newest commit passed on; `None`: begin with a scan.
     sequence: Option<u64>,
 }
@@ -39,13 +41,24 @@ impl Follower {
     /// Follows `node` from `above` on.
     #[must_use]
     pub fn new(node: &Node, above: Heads) -> Follower {
-        Follower { node: node.clone(), bell: node.bell(), above, sequence: None }
+        Follower {
+            node: node.clone(),
+            bell: node.bell(),
+            sender: Sender::new(above.clone(), above),
+            sequence: None,
+        }
     }
 
     /// Where the follower stands.
     #[must_use]
     pub fn above(&self) -> &Heads {
-        &self.above
+        self.sender.cursor()
+    }
+
+    /// For [`Delta::want_number`](crate::protocol::Delta::want_number).
+    #[must_use]
+    pub fn want_number(&self) -> u64 {
+        self.sender.want_number()
     }
 
     /// Waits until something was committed, or the heads moved, since the last delta began.
@@ -64,12 +77,17 @@ impl Follower {
 
     /// Whoever is followed for says that it has this already.
     pub fn known(&mut self, heads: &Heads) {
-        self.above.join(heads);
+        self.sender.on_peer_heads(heads);
     }
 
-    /// Goes back to `above`: the next delta is read from the change index.
+    /// Goes to `above`: the next delta is read from the change index.
     pub fn restart(&mut self, above: Heads) {
-        self.above = above;
+        self.on_want(above, self.sender.want_number());
+    }
+
+    /// A peer wants rows above `heads`; see [`Sender::on_want`]. A delta under way must be dropped.
+    pub fn on_want(&mut self, heads: Heads, number: u64) {
+        self.sender.on_want(heads, number);
         self.sequence = None;
     }
 
@@ -85,13 +103,14 @@ impl Follower {
             let mut rows = Vec::new();
             // Only up to the pulse: later commits may lie above its heads, and come next time.
             for commit in commits.iter().filter(|commit| commit.sequence <= pulse.sequence) {
-                rows.extend(commit.rows.iter().filter(|row| self.lacks(row)).cloned());
+                rows.extend(commit.rows.iter().filter(|row| self.sender.lacks(row)).cloned());
             }
             return Ok(FollowDelta {
                 heads: pulse.heads,
                 sequence: pulse.sequence,
+                rows_total: rows.len() as u64,
                 source: Source::Memory(rows.into_iter()),
-                remaining_rows: None,
+                uncounted: None,
                 passed: Heads::new(),
                 bytes_passed: 0,
                 rows_passed: 0,
@@ -99,13 +118,14 @@ impl Follower {
         }
         // The pulse was read first: the snapshot holds all of its commits.
         let snapshot = self.node.snapshot()?;
-        let count = snapshot.count_changes(&self.above, COUNT_ROWS_MAX)?;
-        let changes = snapshot.changes(&self.above)?;
+        let changes = snapshot.changes(self.above())?;
+        let count = snapshot.changes(self.above())?;
         Ok(FollowDelta {
             heads: pulse.heads,
             sequence: pulse.sequence,
             source: Source::Store(Box::new(changes)),
-            remaining_rows: Some(count),
+            uncounted: Some(Box::new(count)),
+            rows_total: 0,
             passed: Heads::new(),
             bytes_passed: 0,
             rows_passed: 0,
@@ -114,19 +134,15 @@ impl Follower {
 
     /// The delta was passed on whole: the follower stands at its heads.
     pub fn finish(&mut self, delta: &FollowDelta) {
-        self.above.join(&delta.heads);
+        self.sender.on_sent(&delta.heads);
         self.sequence = Some(delta.sequence);
     }
 
     /// The delta was left off after some pages: the next one begins behind them.
     pub fn leave_off(&mut self, delta: &FollowDelta) -> Heads {
-        self.above.join(&delta.passed);
+        self.sender.on_broken_off(&delta.passed);
         self.sequence = None;
         delta.passed.clone()
-    }
-
-    fn lacks(&self, row: &Row) -> bool {
-        !self.above.includes(row.body.version())
     }
 }
 
@@ -135,7 +151,9 @@ pub struct FollowDelta {
     heads: Arc<Heads>,
     sequence: u64,
     source: Source,
-    remaining_rows: Option<u64>,
+    /// The rows of a scan, until they are counted with its first page.
+    uncounted: Option<Box<Changes>>,
+    rows_total: u64,
     /// How far the pages came, capped by the heads; of a scan only.
     passed: Heads,
     bytes_passed: u64,
@@ -180,6 +198,9 @@ impl FollowDelta {
     ///
     /// [`StoreError`]: the store cannot be read.
     pub fn page(&mut self, rows_max: usize, bytes_max: usize) -> Result<Page, StoreError> {
+        if let Some(mut uncounted) = self.uncounted.take() {
+            self.rows_total = uncounted.count_up_to(COUNT_ROWS_MAX)?;
+        }
         let mut page = Page::default();
         let mut bytes = 0;
         while page.rows.len() < rows_max.max(1) && (page.rows.is_empty() || bytes < bytes_max) {
@@ -194,17 +215,13 @@ impl FollowDelta {
             bytes += row.size_bytes();
             page.rows.push(row);
         }
-        if let Source::Memory(rows) = &self.source {
-            page.last |= rows.len() == 0;
-            page.remaining_rows = rows.len() as u64;
+        match &self.source {
+            Source::Memory(rows) => page.last |= rows.len() == 0,
+            Source::Store(_) => self.note_passed(&page),
         }
         self.rows_passed += page.rows.len() as u64;
         self.bytes_passed += bytes as u64;
-        if let Source::Store(..) = self.source {
-            self.note_passed(&page);
-            let total = self.remaining_rows.unwrap_or_default();
-            page.remaining_rows = total.saturating_sub(self.rows_passed);
-        }
+        page.remaining_rows = self.rows_total.saturating_sub(self.rows_passed);
         let row_bytes = self.bytes_passed / self.rows_passed.max(1);
         page.remaining_bytes = page.remaining_rows * row_bytes;
         Ok(page)

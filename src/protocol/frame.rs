@@ -11,7 +11,7 @@ pub enum Frame {
     Delta(Delta),
     /// What the sender of this frame has durably incorporated.
     Ack(Heads),
-    /// Send the delta again from these heads; numbered 1, 2, 3 ... on one stream.
+    /// Send your delta from here on; numbered 1, 2, 3 ... on one stream.
     Want {
         /// From where on.
         heads: Heads,
@@ -41,8 +41,6 @@ pub struct Hello {
     pub nonce: u64,
     /// What it has durably incorporated.
     pub heads: Heads,
-    /// From where on it wants the other's delta; at or above `heads`.
-    pub want: Heads,
     /// Its sequence ids, where configured.
     pub sequence: Option<SequenceIds>,
     /// Its wall clock, in milliseconds since the Unix epoch, UTC.
@@ -71,7 +69,7 @@ pub struct Delta {
     pub remaining_rows: u64,
     /// An estimate of their bytes.
     pub remaining_bytes: u64,
-    /// The newest [`Frame::Want`] that the sender follows; 0: the one in its hello.
+    /// The newest [`Frame::Want`] that the sender follows.
     pub want_number: u64,
 }
 

@@ -139,7 +139,6 @@ mod tests {
             boot: 1,
             nonce: byte.into(),
             heads: Heads::new(),
-            want: Heads::new(),
             sequence: None,
             wall_ms: 0,
         }

@@ -61,10 +61,9 @@ impl Sender {
         self.acked.join(heads);
     }
 
-    /// The peer held rows back and wants them again: the cursor goes back to `heads`. A delta under
-    /// way must be dropped.
+    /// The peer wants rows above `heads`, which is not a claim: it may stand where an earlier delta
+    /// broke off, or before rows that it held back. A delta under way must be dropped.
     pub fn on_want(&mut self, heads: Heads, number: u64) {
-        self.acked.join(&heads);
         self.cursor = heads;
         self.want_number = number;
     }

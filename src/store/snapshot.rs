@@ -102,12 +102,7 @@ impl Snapshot {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn count_changes(&self, above: &Heads, max: u64) -> Result<u64, StoreError> {
-        let mut changes = self.changes(above)?;
-        let mut count = 0;
-        while count < max && changes.next_entry()?.is_some() {
-            count += 1;
-        }
-        Ok(count)
+        self.changes(above)?.count_up_to(max)
     }
 
     /// The oldest stamp above `above`; `None`: nothing lies there. Costs a look-up an origin.
@@ -179,6 +174,19 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many rows are left, counting to `max` at most; they are passed by.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn count_up_to(&mut self, max: u64) -> Result<u64, StoreError> {
+        let mut count = 0;
+        while count < max && self.next_entry()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// The next entry of the change index: a version and its row's place.
     fn next_entry(&mut self) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
         loop {

@@ -106,7 +106,6 @@ impl TryFrom<proto::Hello> for Hello {
             boot: hello.boot,
             nonce: hello.nonce,
             heads: heads_in(&hello.heads)?,
-            want: heads_in(&hello.want)?,
             sequence,
             wall_ms: hello.wall_ms,
         })
@@ -123,7 +122,6 @@ impl From<Hello> for proto::Hello {
             boot: hello.boot,
             nonce: hello.nonce,
             heads: heads_out(&hello.heads),
-            want: heads_out(&hello.want),
             sequence_offset: hello.sequence.map_or(0, |ids| ids.offset),
             sequence_increment: hello.sequence.map_or(0, |ids| ids.increment),
             wall_ms: hello.wall_ms,
@@ -242,7 +240,6 @@ mod tests {
                 boot: 3,
                 nonce: 4,
                 heads: heads(),
-                want: heads(),
                 sequence: Some(SequenceIds { offset: 2, increment: 3 }),
                 wall_ms: 5,
             }),

@@ -1,0 +1,44 @@
+# The commands of every day; `make` lists them.
+#
+# The demo and the tests share the development build: it is ready in half the time of a release
+# build, and its dependencies are optimised. `make demo PROFILE=release` takes the other one.
+
+PROFILE ?= dev
+BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test smoke clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## install what build, demo and tests need and this machine lacks
+	scripts/setup.sh test
+
+build: ## build the lastword binary (PROFILE=release: optimised)
+	cargo build --locked --profile $(PROFILE)
+
+demo: ## two sites, two MariaDB, one truth, on this terminal (KEEP=1 leaves it running)
+	scripts/setup.sh demo
+	cargo build --locked --profile $(PROFILE)
+	$(BINARY) demo $(if $(filter-out 0,$(KEEP)),--keep)
+
+test: setup ## everything CI runs: format, lints, tests, documentation, clients
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	scripts/smoke.sh
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny check --hide-inclusion-graph licenses bans sources; \
+	else \
+		echo "cargo-deny is not installed: licences and sources were not checked"; \
+	fi
+
+smoke: setup ## the Python and Node.js clients against two real nodes
+	cargo build --locked
+	scripts/smoke.sh
+
+clean: ## remove what was built and installed inside the project
+	cargo clean
+	rm -rf .venv tests/clients/node/node_modules

@@ -1,0 +1,314 @@
+//! Settings: file, environment and flags in, one typed and validated [`Config`] out.
+//!
+//! ```text
+//! lastword.toml  <  LASTWORD_* variables  <  flags          rising priority
+//!        `--------------+--------------------'
+//!                 Layers: texts by name; unknown names are refused
+//!                       |
+//!                 Config: each text parsed once, bounds checked
+//! ```
+//!
+//! No file is needed. This is the only module that reads environment variables, and nothing else
+//! parses a setting. Passwords are kept in a [`Secret`] and never shown.
+
+mod error;
+mod layers;
+mod mysql;
+mod parse;
+mod secret;
+pub mod setting;
+mod suggest;
+
+use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::{protocol::SequenceIds, telemetry::LogFormat};
+
+pub use error::ConfigError;
+pub use layers::{Effective, Environment, Flags, Layers, Source};
+pub use mysql::MysqlTarget;
+pub use parse::NodeUrl;
+pub use secret::Secret;
+
+use setting::Setting;
+
+/// The upper bound of [`Limits::value_bytes_max`]: with it a row fits a 4 MiB gRPC message.
+pub const VALUE_BYTES_MAX_BOUND: usize = 3 << 20;
+/// The upper bound of [`Limits::batch_mutations_max`] and [`Limits::get_many_keys_max`].
+pub const CALL_ITEMS_MAX_BOUND: usize = 10_000;
+/// The upper bound of [`Limits::read_wait_max`].
+pub const READ_WAIT_MAX_BOUND: Duration = Duration::from_secs(60);
+/// The bounds of [`Limits::clock_drift_max`]: below, ordinary clocks would be held back.
+pub const CLOCK_DRIFT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+/// Where client commands look for a node unless told otherwise.
+pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
+
+const PASSWORD_FILE_BYTES_MAX: u64 = 4_096;
+
+/// What a node runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster's name, `[a-z0-9][a-z0-9-]{0,31}`. Default `lastword`.
+    pub cluster: String,
+    /// This site's name, `[a-z0-9][a-z0-9-]{0,31}`. Required.
+    pub site: String,
+    /// The folder of this node's store, made when missing. Required.
+    pub data: PathBuf,
+    /// Where gRPC is served. Default 127.0.0.1:7400.
+    pub listen: SocketAddr,
+    /// Where the status page and metrics are served. Default 127.0.0.1:7401; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The nodes to exchange with. Default: none.
+    pub peers: Vec<NodeUrl>,
+    /// The database to mirror into. Default: none.
+    pub mysql: Option<MysqlTarget>,
+    /// Whether addresses that other machines reach are allowed, although there is no
+    /// authentication. Default: no.
+    pub insecure: bool,
+    /// The site's sequence ids; `None` (the default): only UUIDs are made.
+    pub sequence: Option<SequenceIds>,
+    /// How tables come to be.
+    pub tables: Tables,
+    /// What clients and peers may ask for.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// How tables come to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Whether an unknown table is created at its first write. Default: yes.
+    pub auto_create: bool,
+}
+
+/// What clients and peers may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest value that clients may write, in bytes. Default 1 MiB, at most
+    /// [`VALUE_BYTES_MAX_BOUND`].
+    pub value_bytes_max: usize,
+    /// The most mutations in one batch. Default 1,000, at most [`CALL_ITEMS_MAX_BOUND`].
+    pub batch_mutations_max: usize,
+    /// The most keys in one `GetMany`. Default 1,000, at most [`CALL_ITEMS_MAX_BOUND`].
+    pub get_many_keys_max: usize,
+    /// How long a read waits for what its session has seen. Default 2 s, at most
+    /// [`READ_WAIT_MAX_BOUND`].
+    pub read_wait_max: Duration,
+    /// How far a peer's stamp may lead this clock before its row is held back, and this store's own
+    /// before client writes are refused. Default 10 s, within [`CLOCK_DRIFT_MAX_BOUNDS`].
+    pub clock_drift_max: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A filter as `tracing_subscriber::EnvFilter` reads it. Default `info`.
+    pub filter: String,
+    /// Default text.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// Parses and validates what the layers say; reads the password file, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: the first setting that is missing or does not do.
+    pub fn from_layers(layers: &Layers) -> Result<Config, ConfigError> {
+        use setting::*;
+
+        let read = Reader { layers };
+        let config = Config {
+            cluster: read.required(&CLUSTER, parse::name)?,
+            site: read.required(&SITE, parse::name)?,
+            data: read.required(&DATA, |text| Ok(PathBuf::from(text)))?,
+            listen: read.required(&LISTEN, parse::address)?,
+            http: read.optional(&HTTP, parse::address)?,
+            peers: read.peers()?,
+            mysql: read.mysql()?,
+            insecure: read.required(&INSECURE, parse::switch)?,
+            sequence: read.sequence()?,
+            tables: Tables { auto_create: read.required(&TABLES_AUTO_CREATE, parse::switch)? },
+            limits: Limits {
+                value_bytes_max: read.required(&VALUE_BYTES_MAX, |text| {
+                    parse::bytes(text, 1..=VALUE_BYTES_MAX_BOUND as u64).map(|n| n as usize)
+                })?,
+                batch_mutations_max: read.required(&BATCH_MUTATIONS_MAX, call_items)?,
+                get_many_keys_max: read.required(&GET_MANY_KEYS_MAX, call_items)?,
+                read_wait_max: read.required(&READ_WAIT_MAX, |text| {
+                    parse::duration(text, Duration::ZERO..=READ_WAIT_MAX_BOUND)
+                })?,
+                clock_drift_max: read.required(&CLOCK_DRIFT_MAX, |text| {
+                    parse::duration(text, CLOCK_DRIFT_MAX_BOUNDS)
+                })?,
+            },
+            log: Log {
+                filter: read.required(&LOG, log_filter)?,
+                format: read.required(&LOG_FORMAT, LogFormat::from_str)?,
+            },
+        };
+        config.check_addresses(&read)?;
+        Ok(config)
+    }
+
+    /// There is no authentication yet, so whoever reaches an address may read and write.
+    fn check_addresses(&self, read: &Reader<'_>) -> Result<(), ConfigError> {
+        let addresses = [(&setting::LISTEN, Some(self.listen)), (&setting::HTTP, self.http)];
+        for (setting, address) in addresses {
+            if let Some(address) = address.filter(|a| !self.insecure && !a.ip().is_loopback()) {
+                return Err(read.invalid(
+                    setting,
+                    format!(
+                        "{address} can be reached from other machines, and there is no \
+                         authentication yet: use 127.0.0.1, or --insecure (insecure = true) if \
+                         everyone there may read and write everything"
+                    ),
+                ));
+            }
+        }
+        if self.http == Some(self.listen) && self.listen.port() != 0 {
+            return Err(read.invalid(
+                &setting::HTTP,
+                format!("{} is the address of listen already: use another port", self.listen),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The nodes that client commands use, in order of preference: those of `--server`, else of
+/// `LASTWORD_SERVER`, else [`SERVER_DEFAULT`].
+///
+/// # Errors
+///
+/// [`ConfigError`]: an address that is no URL, or a `LASTWORD_` variable that nobody knows.
+pub fn servers(flags: &[String], environment: &Environment) -> Result<Vec<NodeUrl>, ConfigError> {
+    let variable = environment.servers()?;
+    let (origin, texts): (_, Vec<&str>) = match variable {
+        _ if !flags.is_empty() => ("--server", flags.iter().map(String::as_str).collect()),
+        Some(text) => (setting::SERVER_ENV, vec![text]),
+        None => ("--server", vec![SERVER_DEFAULT]),
+    };
+    let urls: Result<Vec<NodeUrl>, String> =
+        texts.iter().flat_map(|text| text.split(',')).map(|url| url.trim().parse()).collect();
+    urls.map_err(|reason| ConfigError::Server { origin, reason })
+}
+
+/// Values out of the layers, and errors that say where they were set.
+struct Reader<'a> {
+    layers: &'a Layers,
+}
+
+impl Reader<'_> {
+    fn required<T>(
+        &self,
+        setting: &'static Setting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let text = self.layers.text(setting).ok_or(ConfigError::Missing(setting))?;
+        parse(text).map_err(|reason| self.invalid(setting, reason))
+    }
+
+    /// `None` where it is empty, `off` or not set.
+    fn optional<T>(
+        &self,
+        setting: &'static Setting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.layers.text(setting) {
+            None | Some("off") => Ok(None),
+            Some(_) => self.required(setting, parse).map(Some),
+        }
+    }
+
+    fn peers(&self) -> Result<Vec<NodeUrl>, ConfigError> {
+        let mut peers = Vec::new();
+        for text in self.layers.list(&setting::PEER) {
+            let peer: NodeUrl =
+                text.parse().map_err(|reason| self.invalid(&setting::PEER, reason))?;
+            if peers.contains(&peer) {
+                let reason = format!("{peer} is named twice: name each peer once");
+                return Err(self.invalid(&setting::PEER, reason));
+            }
+            peers.push(peer);
+        }
+        Ok(peers)
+    }
+
+    fn mysql(&self) -> Result<Option<MysqlTarget>, ConfigError> {
+        let target = self.optional(&setting::MYSQL, MysqlTarget::from_str)?;
+        let file = self.optional(&setting::MYSQL_PASSWORD_FILE, |text| Ok(PathBuf::from(text)))?;
+        match (target, file) {
+            (target, None) => Ok(target),
+            (None, Some(_)) => Err(self.invalid(
+                &setting::MYSQL_PASSWORD_FILE,
+                "there is no mysql to use it for: give --mysql, or take it out".to_owned(),
+            )),
+            (Some(MysqlTarget { password: Some(_), .. }), Some(_)) => Err(self.invalid(
+                &setting::MYSQL_PASSWORD_FILE,
+                "the mysql URL has a password already: take one of the two out".to_owned(),
+            )),
+            (Some(target), Some(path)) => {
+                let password = read_password(&path).map_err(|error| ConfigError::Read {
+                    name: setting::MYSQL_PASSWORD_FILE.name,
+                    path,
+                    error,
+                })?;
+                Ok(Some(MysqlTarget { password: Some(password), ..target }))
+            }
+        }
+    }
+
+    fn sequence(&self) -> Result<Option<SequenceIds>, ConfigError> {
+        let any = |text: &str| parse::number(text, 1..=u64::MAX);
+        let offset = self.optional(&setting::SEQUENCE_OFFSET, any)?;
+        let increment = self.optional(&setting::SEQUENCE_INCREMENT, any)?;
+        match (offset, increment) {
+            (None, None) => Ok(None),
+            (Some(offset), Some(increment)) if offset <= increment => {
+                Ok(Some(SequenceIds { offset, increment }))
+            }
+            (Some(offset), Some(increment)) => Err(self.invalid(
+                &setting::SEQUENCE_OFFSET,
+                format!("{offset} is above the increment: use 1 to {increment}"),
+            )),
+            (Some(_), None) => Err(self.invalid(
+                &setting::SEQUENCE_OFFSET,
+                "there is no increment with it: give --sequence-increment too".to_owned(),
+            )),
+            (None, Some(_)) => Err(self.invalid(
+                &setting::SEQUENCE_INCREMENT,
+                "there is no offset with it: give --sequence-offset too".to_owned(),
+            )),
+        }
+    }
+
+    fn invalid(&self, setting: &'static Setting, reason: String) -> ConfigError {
+        ConfigError::Invalid { name: setting.name, origin: self.layers.source(setting), reason }
+    }
+}
+
+fn call_items(text: &str) -> Result<usize, String> {
+    parse::number(text, 1..=CALL_ITEMS_MAX_BOUND as u64).map(|n| n as usize)
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{text:?} is not a filter ({error}): write a level, such as info, or targets with one \
+             each, such as info,lastword::mirror=debug"
+        )),
+    }
+}
+
+/// The first line of the file.
+fn read_password(path: &PathBuf) -> std::io::Result<Secret> {
+    let mut text = String::new();
+    File::open(path)?.take(PASSWORD_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Precedence, unknown names, bounds and secrets.
+
+use std::io::Write;
+
+use super::*;
+use crate::{model::VALUE_BYTES_MAX_DEFAULT, protocol::DRIFT_BOUND_MS_DEFAULT};
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn layers(file: &str, env: Pairs<'_>, flags: Pairs<'_>) -> Result<Layers, ConfigError> {
+    let mut on_disk = tempfile::NamedTempFile::new().unwrap();
+    on_disk.write_all(file.as_bytes()).unwrap();
+    let find = |flag: &str| *setting::ALL.iter().find(|s| s.flag == flag).unwrap();
+    let mut values: Vec<(&'static Setting, Vec<String>)> = Vec::new();
+    for &(flag, text) in flags {
+        match values.iter_mut().find(|(s, _)| s.flag == flag) {
+            Some((_, texts)) => texts.push(text.to_owned()),
+            None => values.push((find(flag), vec![text.to_owned()])),
+        }
+    }
+    let flags = Flags { file: Some(on_disk.path().to_owned()), values };
+    Layers::read(&flags, &Environment::from_pairs(env.iter().copied()))
+}
+
+fn load(file: &str, env: Pairs<'_>, flags: Pairs<'_>) -> Result<Config, ConfigError> {
+    Config::from_layers(&layers(file, env, flags)?)
+}
+
+/// With the required settings given.
+fn load_with(file: &str) -> Result<Config, ConfigError> {
+    load(file, &[], &[("site", "fra"), ("data", "/var/lib/lastword")])
+}
+
+fn refusal(file: &str) -> String {
+    let text = load_with(file).unwrap_err().to_string();
+    assert!(!text.contains('\n'), "one line: {text}");
+    // The temporary file's name says nothing.
+    let without = text.split("/tmp").enumerate().map(|(i, part)| match i {
+        0 => part.to_owned(),
+        _ => part.trim_start_matches(|c: char| !" ):".contains(c)).to_owned(),
+    });
+    without.collect::<Vec<_>>().join("FILE")
+}
+
+#[test]
+fn the_defaults() {
+    let config = load_with("").unwrap();
+    let expected = Config {
+        cluster: "lastword".to_owned(),
+        site: "fra".to_owned(),
+        data: "/var/lib/lastword".into(),
+        listen: "127.0.0.1:7400".parse().unwrap(),
+        http: Some("127.0.0.1:7401".parse().unwrap()),
+        peers: Vec::new(),
+        mysql: None,
+        insecure: false,
+        sequence: None,
+        tables: Tables { auto_create: true },
+        limits: Limits {
+            value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
+            batch_mutations_max: 1_000,
+            get_many_keys_max: 1_000,
+            read_wait_max: Duration::from_secs(2),
+            clock_drift_max: Duration::from_millis(DRIFT_BOUND_MS_DEFAULT),
+        },
+        log: Log { filter: "info".to_owned(), format: LogFormat::Text },
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn a_whole_file() {
+    let config = load(
+        r#"
+        cluster = "shop"
+        site = "nyc"
+        data = "data/nyc"
+        listen = "10.0.0.1:7500"
+        http = "off"
+        peer = ["http://fra:7400", "http://lon:7400/"]
+        mysql = "mysql://shop:hunter2@127.0.0.1:3307/shop"
+        insecure = true
+        log = "debug"
+        log_format = "json"
+
+        [sequence]
+        offset = 2
+        increment = 4
+
+        [tables]
+        auto_create = false
+
+        [limits]
+        value_bytes_max = "64KiB"
+        batch_mutations_max = 30
+        get_many_keys_max = "50"
+        read_wait_max = "500ms"
+        clock_drift_max = "1m"
+        "#,
+        &[],
+        &[],
+    )
+    .unwrap();
+    let peers: Vec<&str> = config.peers.iter().map(NodeUrl::as_str).collect();
+    assert_eq!(peers, ["http://fra:7400", "http://lon:7400"]);
+    assert_eq!(config.http, None);
+    assert_eq!(config.sequence, Some(SequenceIds { offset: 2, increment: 4 }));
+    assert!(!config.tables.auto_create && config.insecure);
+    assert_eq!(config.limits.value_bytes_max, 65_536);
+    assert_eq!(config.limits.batch_mutations_max, 30);
+    assert_eq!(config.limits.read_wait_max, Duration::from_millis(500));
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.mysql.unwrap().port, 3307);
+}
+
+#[test]
+fn flags_go_over_variables_and_those_over_the_file() {
+    let file = "site = 'file'\ncluster = 'file'\nlisten = '127.0.0.1:1'\ndata = 'd'\n\
+                peer = ['http://file:1']";
+    let env = [
+        ("LASTWORD_SITE", "env"),
+        ("LASTWORD_CLUSTER", "env"),
+        ("LASTWORD_PEER", "http://e:1, http://e:2"),
+    ];
+    let flags = [("site", "flag")];
+    let layers = layers(file, &env, &flags).unwrap();
+    let config = Config::from_layers(&layers).unwrap();
+    assert_eq!((config.site.as_str(), config.cluster.as_str()), ("flag", "env"));
+    assert_eq!(config.listen.port(), 1);
+    let peers: Vec<&str> = config.peers.iter().map(NodeUrl::as_str).collect();
+    assert_eq!(peers, ["http://e:1", "http://e:2"]);
+
+    let source = |name: &str| {
+        let effective = layers.effective();
+        effective.iter().find(|e| e.setting.name == name).unwrap().source.clone()
+    };
+    assert_eq!(source("site").to_string(), "--site");
+    assert_eq!(source("cluster").to_string(), "LASTWORD_CLUSTER");
+    assert!(matches!(source("listen"), Source::File(_)));
+    assert_eq!(source("http"), Source::Default);
+}
+
+#[test]
+fn a_repeated_flag_lists_its_values() {
+    let required = [("site", "fra"), ("data", "d")];
+    let flags = [&required[..], &[("peer", "http://a:1"), ("peer", "http://b:1")]].concat();
+    let config = load("peer = ['http://file:1']", &[], &flags).unwrap();
+    assert_eq!(config.peers.len(), 2);
+    assert_eq!(config.peers[0].as_str(), "http://a:1");
+}
+
+#[test]
+fn an_empty_value_turns_off_what_a_lower_layer_set() {
+    let file = "mysql = 'mysql://u@h/d'\npeer = ['http://a:1']\nhttp = '127.0.0.1:9'";
+    let env = [("LASTWORD_MYSQL", ""), ("LASTWORD_PEER", ""), ("LASTWORD_HTTP", "")];
+    let config = load(file, &env, &[("site", "fra"), ("data", "d")]).unwrap();
+    assert_eq!((config.mysql, config.http, config.peers.len()), (None, None, 0));
+}
+
+#[test]
+fn unknown_names_in_the_file_are_refused_with_a_suggestion() {
+    for (file, expected) in [
+        ("peers = []", "unknown setting peers: did you mean peer?"),
+        ("auto_create = true", "unknown setting auto_create: did you mean tables.auto_create?"),
+        ("[limit]\nvalue_bytes_max = 1", "unknown setting limit: lastword config lists all"),
+        ("[limits]\nvalue_byte_max = 1", "did you mean limits.value_bytes_max?"),
+        ("limits = 5", "unknown setting limits: lastword config lists all"),
+        ("[colour]", "unknown setting colour: lastword config lists all"),
+        ("Site = 'x'", "unknown setting Site: did you mean site?"),
+    ] {
+        let text = refusal(file);
+        assert!(text.ends_with(expected), "{file}: {text}");
+    }
+}
+
+#[test]
+fn unknown_variables_are_refused_with_a_suggestion() {
+    let refused = |name: &str| load("", &[(name, "x")], &[]).unwrap_err().to_string();
+    assert_eq!(
+        refused("LASTWORD_PEERS"),
+        "unknown variable LASTWORD_PEERS: did you mean LASTWORD_PEER?"
+    );
+    assert_eq!(
+        refused("LASTWORD_COLOURFUL_LANDSCAPES"),
+        "unknown variable LASTWORD_COLOURFUL_LANDSCAPES: unset it; lastword serve --help lists all"
+    );
+    // Of other programs, or for the client commands.
+    load(
+        "",
+        &[("LASTWORDS", "x"), ("PATH", "x"), ("LASTWORD_SERVER", "x")],
+        &[("site", "a"), ("data", "d")],
+    )
+    .unwrap();
+}
+
+#[test]
+fn what_is_missing_is_named_with_all_its_names() {
+    assert_eq!(
+        load("", &[], &[]).unwrap_err().to_string(),
+        "site: missing: give --site NAME, or set LASTWORD_SITE, or site in the settings file"
+    );
+}
+
+#[test]
+fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
+    for (file, expected) in [
+        ("listen = 'here'", "listen (FILE): \"here\" is not an IP address with a port"),
+        ("peer = ['fra:7400']", "peer (FILE): \"fra:7400\" does not begin with http://"),
+        ("peer = ['http://a:1', 'http://a:1/']", "peer (FILE): http://a:1 is named twice"),
+        ("peer = [['a']]", "peer (FILE): must be a list of texts"),
+        ("site = ['a']", "site (FILE): must be a single value"),
+        ("cluster = 'My shop'", "cluster (FILE): \"My shop\" is not a name"),
+        ("insecure = 'yes'", "insecure (FILE): \"yes\" is neither true nor false"),
+        ("sequence.offset = 1", "sequence.offset (FILE): there is no increment with it"),
+        ("sequence.increment = 1", "sequence.increment (FILE): there is no offset with it"),
+        (
+            "sequence = { offset = 3, increment = 2 }",
+            "sequence.offset (FILE): 3 is above the increment: use 1 to 2",
+        ),
+        (
+            "sequence = { offset = 0, increment = 2 }",
+            "sequence.offset (FILE): \"0\" is not a whole number between 1",
+        ),
+        ("limits.value_bytes_max = '4MiB'", "limits.value_bytes_max (FILE): 4MiB is out of bounds"),
+        (
+            "limits.batch_mutations_max = 0",
+            "limits.batch_mutations_max (FILE): \"0\" is not a whole",
+        ),
+        ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
+        ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),
+        ("log = 'lastword=loud'", "log (FILE): \"lastword=loud\" is not a filter"),
+        ("log_format = 'xml'", "log_format (FILE): \"xml\" is neither text nor json"),
+        ("http = '127.0.0.1:7400'", "http (FILE): 127.0.0.1:7400 is the address of listen already"),
+        ("mysql_password_file = 'x'", "mysql_password_file (FILE): there is no mysql"),
+    ] {
+        let text = refusal(file);
+        assert!(text.starts_with(expected), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_without_showing_the_line() {
+    let text = refusal("site = 'x'\nmysql = mysql://u:hunter2@h/d");
+    assert!(text.contains("line 2") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn addresses_that_others_reach_need_insecure() {
+    for setting in ["listen", "http"] {
+        let text = refusal(&format!("{setting} = '0.0.0.0:7500'"));
+        assert!(
+            text.starts_with(&format!("{setting} (FILE): 0.0.0.0:7500 can be reached from other"))
+                && text.contains("there is no authentication yet")
+                && text.contains("--insecure"),
+            "{text}"
+        );
+        load_with(&format!("{setting} = '0.0.0.0:7500'\ninsecure = true")).unwrap();
+        load_with(&format!("{setting} = '[::1]:7500'")).unwrap();
+    }
+}
+
+#[test]
+fn passwords_are_hidden_wherever_settings_are_shown() {
+    let layers = layers(
+        "",
+        &[("LASTWORD_MYSQL", "mysql://u:hunter2@h/d")],
+        &[("site", "fra"), ("data", "d")],
+    )
+    .unwrap();
+    let config = Config::from_layers(&layers).unwrap();
+    assert_eq!(config.mysql.as_ref().unwrap().password.as_ref().unwrap().expose(), "hunter2");
+    assert!(!format!("{config:?}{layers:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_password_file_gives_its_first_line() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"hunter2\n# rotated weekly\n").unwrap();
+    let path = file.path().display();
+    let config =
+        load_with(&format!("mysql = 'mysql://u@h/d'\nmysql_password_file = '{path}'")).unwrap();
+    assert_eq!(config.mysql.unwrap().password.unwrap().expose(), "hunter2");
+
+    let text = refusal(&format!("mysql = 'mysql://u:p@h/d'\nmysql_password_file = '{path}'"));
+    assert!(text.contains("has a password already"), "{text}");
+    let text = refusal("mysql = 'mysql://u@h/d'\nmysql_password_file = '/nowhere/at/all'");
+    assert!(text.starts_with("mysql_password_file: cannot read /nowhere/at/all"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let flags = Flags { file: Some("/nowhere/lastword.toml".into()), values: Vec::new() };
+    let text = Layers::read(&flags, &Environment::default()).unwrap_err().to_string();
+    assert!(text.starts_with("--config: cannot read /nowhere/lastword.toml: "), "{text}");
+}
+
+#[test]
+fn where_client_commands_look_for_nodes() {
+    let env = |value: &str| Environment::from_pairs([("LASTWORD_SERVER", value)]);
+    let urls = |flags: &[&str], env: &Environment| {
+        let flags: Vec<String> = flags.iter().map(|&f| f.to_owned()).collect();
+        servers(&flags, env).map(|urls| urls.iter().map(NodeUrl::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(urls(&[], &Environment::default()).unwrap(), ["http://127.0.0.1:7400"]);
+    assert_eq!(urls(&[], &env("")).unwrap(), ["http://127.0.0.1:7400"]);
+    assert_eq!(urls(&[], &env("http://a:1,http://b:2")).unwrap(), ["http://a:1", "http://b:2"]);
+    assert_eq!(urls(&["http://c:3"], &env("http://a:1")).unwrap(), ["http://c:3"]);
+    assert_eq!(
+        urls(&[], &env("fra")).unwrap_err().to_string(),
+        "LASTWORD_SERVER: \"fra\" does not begin with http://: write http://HOST:PORT, the port is \
+         usually 7400"
+    );
+    let typo = Environment::from_pairs([("LASTWORD_SERVERS", "http://a:1")]);
+    assert!(urls(&[], &typo).unwrap_err().to_string().contains("did you mean LASTWORD_SERVER?"));
+}
