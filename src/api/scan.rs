@@ -61,9 +61,9 @@ pub(super) fn start(
         if let Err(status) = send_pages(pages, &sender, limits).await {
             let _ = end.set(status);
         }
-        // In this order: the stream looks for the end once there is no sender.
-        drop(sender);
+        // The stream ends with its sender: by then why it ended is set, and the place free.
         drop(place);
+        drop(sender);
     });
     Ok(stream)
 }
