@@ -19,7 +19,7 @@ use tonic::{
     server::NamedService,
 };
 
-use crate::wire::error::ServeError;
+use crate::wire::error::AnswerError;
 
 /// The service `S`, bounded.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ where
             };
             match tokio::time::timeout(time_max, served).await {
                 Ok(response) => response,
-                Err(_) => Ok(Status::from(ServeError::TooSlow { time_max }).into_http()),
+                Err(_) => Ok(Status::from(AnswerError::TooSlow { time_max }).into_http()),
             }
         })
     }
