@@ -12,12 +12,13 @@ use std::{
 };
 
 /// The layers, from the ground up; those of one row do not know each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["model"],
     &["protocol"],
     &["store"],
     &["node"],
     &["wire"],
+    &["listen"],
     &["api", "replication", "mirror", "status", "client", "telemetry"],
     &["config"],
     &["cli"],
@@ -25,8 +26,11 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// Layers that not everything above them may import.
-const IMPORTED_ONLY_BY: [(&str, &[&str]); 2] =
-    [("wire", &["api", "replication", "client", "cli"]), ("config", &["cli"])];
+const IMPORTED_ONLY_BY: [(&str, &[&str]); 3] = [
+    ("wire", &["api", "replication", "client", "cli"]),
+    ("listen", &["api", "status"]),
+    ("config", &["cli"]),
+];
 
 /// What only these files, or the files of these folders, may name.
 const NAMED_ONLY_IN: [(&str, &[&str]); 3] = [

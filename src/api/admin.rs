@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     node::Node,
     wire::{
-        error::ServeError,
+        error::AnswerError,
         proto::{StatusRequest, StatusResponse, admin_service_server::AdminService},
     },
 };
@@ -31,7 +31,7 @@ impl AdminService for Admin {
         let node = self.node.clone();
         let status = tokio::task::spawn_blocking(move || node.status())
             .await
-            .map_err(|_| ServeError::Fault)??;
+            .map_err(|_| AnswerError::Fault)??;
         Ok(Response::new(status.into()))
     }
 }

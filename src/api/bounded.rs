@@ -19,7 +19,7 @@ use tonic::{
     server::NamedService,
 };
 
-use crate::wire::error::ServeError;
+use crate::wire::error::AnswerError;
 
 /// The service `S`, bounded.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ where
             };
             match tokio::time::timeout(time_max, served).await {
                 Ok(response) => response,
-                Err(_) => Ok(Status::from(ServeError::TooSlow { time_max }).into_http()),
+                Err(_) => Ok(Status::from(AnswerError::TooSlow { time_max }).into_http()),
             }
         })
     }
@@ -73,54 +73,53 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Pending, Ready, pending, ready};
-
     use super::*;
 
     /// Answers at once, or never.
     #[derive(Clone)]
-    struct Answers<F>(fn() -> F);
+    struct Answers {
+        ever: bool,
+    }
 
-    impl<F> Service<http::Request<Body>> for Answers<F>
-    where
-        F: Future<Output = Result<http::Response<Body>, Infallible>>,
-    {
+    type Answer = Result<http::Response<Body>, Infallible>;
+
+    impl Service<http::Request<Body>> for Answers {
         type Response = http::Response<Body>;
         type Error = Infallible;
-        type Future = F;
+        type Future = BoxFuture<'static, Answer>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
-        fn call(&mut self, _: http::Request<Body>) -> F {
-            self.0()
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            if self.ever {
+                Box::pin(std::future::ready(Ok(http::Response::default())))
+            } else {
+                Box::pin(std::future::pending())
+            }
         }
     }
 
-    type Answer = Result<http::Response<Body>, Infallible>;
+    fn bounded(ever: bool) -> Bounded<Answers> {
+        Bounded::new(Answers { ever }, 1, Duration::from_millis(20))
+    }
 
-    async fn code(
-        service: &mut (
-                 impl Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
-             ),
-    ) -> Option<tonic::Code> {
+    async fn code(service: &mut Bounded<Answers>) -> Option<tonic::Code> {
         let response = service.call(http::Request::new(Body::empty())).await.unwrap();
         Status::from_header_map(response.headers()).map(|status| status.code())
     }
 
     #[tokio::test]
     async fn a_request_that_takes_too_long_gives_its_place_back() {
-        let never: Answers<Pending<Answer>> = Answers(pending);
-        let mut service = Bounded::new(never, 1, Duration::from_millis(20));
+        let mut service = bounded(false);
         assert_eq!(code(&mut service).await, Some(tonic::Code::DeadlineExceeded));
         assert_eq!(service.places.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn beyond_the_bound_requests_wait() {
-        let at_once: Answers<Ready<Answer>> = Answers(|| ready(Ok(http::Response::default())));
-        let mut service = Bounded::new(at_once, 1, Duration::from_millis(20));
+        let mut service = bounded(true);
         assert_eq!(code(&mut service).await, None);
         let place = Arc::clone(&service.places).acquire_owned().await.unwrap();
         assert_eq!(code(&mut service).await, Some(tonic::Code::DeadlineExceeded));

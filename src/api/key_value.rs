@@ -18,7 +18,7 @@ use crate::{
     node::{Committed, Mutation, Node},
     store::{RefusedError, Snapshot, StoreError},
     wire::{
-        error::ServeError,
+        error::AnswerError,
         proto::{self, key_value_service_server::KeyValueService},
         rows,
         session::{Seen, Session},
@@ -87,7 +87,7 @@ impl View {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
             let row = self.get(key)?;
-            let row_bytes = row.as_ref().map_or(0, |row| rows::size_out(row));
+            let row_bytes = row.as_ref().map_or(0, rows::size_out);
             bytes += key.as_slice().len() + row_bytes;
             if bytes > bytes_max {
                 return Ok(None);
@@ -155,9 +155,9 @@ impl KeyValueService for KeyValue {
         let (found, seen) = if is_short {
             read()
         } else {
-            tokio::task::spawn_blocking(read).await.map_err(|_| ServeError::Fault)?
+            tokio::task::spawn_blocking(read).await.map_err(|_| AnswerError::Fault)?
         };
-        let rows = found?.ok_or(ServeError::AnswerTooLarge { bytes_max })?;
+        let rows = found?.ok_or(AnswerError::AnswerTooLarge { bytes_max })?;
         Ok(Response::new(proto::GetManyResponse { rows, session: seen.token() }))
     }
 
@@ -206,7 +206,7 @@ impl KeyValueService for KeyValue {
         let scans_max = self.config.scans_max;
         let place = Arc::clone(&self.scans)
             .try_acquire_owned()
-            .map_err(|_| ServeError::TooManyScans { scans_max })?;
+            .map_err(|_| AnswerError::TooManyScans { scans_max })?;
         let view = self.view(query.table.clone(), &query.session).await?;
         Ok(Response::new(scan::start(view, &query, &self.config, place)?))
     }

@@ -31,13 +31,13 @@ use crate::{
     listen::{Entrance, EntranceConfig},
     node::Node,
     wire::{
+        limits::Limits,
         proto::{
             self, admin_service_server::AdminServiceServer,
             key_value_service_server::KeyValueServiceServer,
             replication_service_server::ReplicationService,
             replication_service_server::ReplicationServiceServer,
         },
-        rows::Limits,
     },
 };
 use admin::Admin;
@@ -64,7 +64,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 /// The most questions of operators that are worked on at once; others wait.
 const ADMIN_REQUESTS_IN_FLIGHT_MAX: usize = 4;
-/// How long a request may take, its way in included, but for the rows of a scan.
+/// How long a request may take, its way in included, but for the wait for its session and the rows
+/// of a scan.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long requests may go on after the shutdown began.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -119,6 +120,7 @@ pub async fn serve<R: ReplicationService>(
     replication: ReplicationServiceServer<R>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let request_time_max = REQUEST_TIME_MAX + config.limits.read_wait_max;
     let message_bytes_max = config.limits.request_bytes_max + MESSAGE_OVERHEAD_BYTES;
     let key_value = KeyValueServiceServer::new(KeyValue::new(node.clone(), config))
         .max_decoding_message_size(message_bytes_max);
@@ -135,8 +137,8 @@ pub async fn serve<R: ReplicationService>(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME_MAX))
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
-        .add_service(Bounded::new(key_value, REQUESTS_IN_FLIGHT_MAX, REQUEST_TIME_MAX))
-        .add_service(Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, REQUEST_TIME_MAX))
+        .add_service(Bounded::new(key_value, REQUESTS_IN_FLIGHT_MAX, request_time_max))
+        .add_service(Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max))
         .add_service(replication)
         .add_service(health)
         .add_service(reflection().build_v1()?)

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     store::{self, StoreError},
-    wire::{error::ServeError, proto, rows, session::Seen},
+    wire::{error::AnswerError, proto, rows, session::Seen},
 };
 
 /// How many bytes of rows a page has, roughly.
@@ -61,9 +61,9 @@ pub(super) fn start(
         if let Err(status) = send_pages(pages, &sender, limits).await {
             let _ = end.set(status);
         }
-        // In this order: the stream looks for the end once there is no sender.
-        drop(sender);
+        // The stream ends with its sender: by then why it ended is set, and the place free.
         drop(place);
+        drop(sender);
     });
     Ok(stream)
 }
@@ -89,13 +89,13 @@ async fn send_pages(
             (pages, page)
         })
         .await
-        .map_err(|_| ServeError::Fault)?;
+        .map_err(|_| AnswerError::Fault)?;
         let page = page?;
         if sender.is_closed() {
             return Ok(());
         }
         if Instant::now() >= too_old_at {
-            return Err(ServeError::ScanTooOld { age_max: limits.age_max }.into());
+            return Err(AnswerError::ScanTooOld { age_max: limits.age_max }.into());
         }
         // An empty range is answered with one page, for its session.
         if !page.message.rows.is_empty() || (page.last && nothing_sent) {
@@ -108,9 +108,9 @@ async fn send_pages(
                 // The client has gone.
                 Ok(Err(_)) => return Ok(()),
                 Err(_) if stalled_at <= too_old_at => {
-                    return Err(ServeError::ScanStalled { stall_max: limits.stall_max }.into());
+                    return Err(AnswerError::ScanStalled { stall_max: limits.stall_max }.into());
                 }
-                Err(_) => return Err(ServeError::ScanTooOld { age_max: limits.age_max }.into()),
+                Err(_) => return Err(AnswerError::ScanTooOld { age_max: limits.age_max }.into()),
             }
         }
         if page.last {

@@ -20,7 +20,7 @@ use crate::{
     node::{Node, NodeConfig},
     replication::{self, Replication},
     status, telemetry,
-    wire::rows::Limits,
+    wire::limits::Limits,
 };
 
 use super::{settings_args::SettingsArgs, signals::Signals};

@@ -327,7 +327,7 @@ mod tests {
         later.mirror = None;
         later.heads.clear();
         let text = metrics.text(&later);
-        for gone in ["nyc", "shop", "lastword_head_age_seconds{"] {
+        for gone in ["nyc", "<shop>", "lastword_head_age_seconds{"] {
             assert!(!text.contains(gone), "{gone} in\n{text}");
         }
     }

@@ -7,7 +7,7 @@
 //! /readyz   200 while it serves reads and writes; else 503, and why in one line
 //! ```
 //!
-//! It changes nothing and shows no row. The state is gathered at most once in [`FRESH_FOR`],
+//! It changes nothing and shows no row. The state is gathered at most once in 250 ms,
 //! however many ask. Each connection serves one request, and soon.
 
 mod metrics;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-use super::rows::{Grouped, RequestError};
+use super::limits::{Grouped, RequestError};
 use crate::{
     node::{ReadError, WriteError},
     store::{RefusedError, StoreError},
@@ -16,7 +16,7 @@ use crate::{
 
 /// A sound request that could not be served to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ServeError {
+pub enum AnswerError {
     /// Of a `GetMany`.
     #[error(
         "keys: the rows come to more than {} bytes, the most that an answer has: ask for fewer \
@@ -64,15 +64,15 @@ pub enum ServeError {
     Fault,
 }
 
-impl From<ServeError> for Status {
-    fn from(error: ServeError) -> Status {
+impl From<AnswerError> for Status {
+    fn from(error: AnswerError) -> Status {
         let code = match error {
-            ServeError::AnswerTooLarge { .. } | ServeError::TooManyScans { .. } => {
+            AnswerError::AnswerTooLarge { .. } | AnswerError::TooManyScans { .. } => {
                 Code::ResourceExhausted
             }
-            ServeError::ScanStalled { .. } | ServeError::ScanTooOld { .. } => Code::Aborted,
-            ServeError::TooSlow { .. } => Code::DeadlineExceeded,
-            ServeError::Fault => Code::Internal,
+            AnswerError::ScanStalled { .. } | AnswerError::ScanTooOld { .. } => Code::Aborted,
+            AnswerError::TooSlow { .. } => Code::DeadlineExceeded,
+            AnswerError::Fault => Code::Internal,
         };
         Status::new(code, error.to_string())
     }
@@ -151,12 +151,12 @@ mod tests {
     #[test]
     fn messages_stay_in_one_line() {
         for error in [
-            ServeError::AnswerTooLarge { bytes_max: 1 << 20 },
-            ServeError::TooManyScans { scans_max: 64 },
-            ServeError::ScanStalled { stall_max: Duration::from_secs(60) },
-            ServeError::ScanTooOld { age_max: Duration::from_secs(60) },
-            ServeError::TooSlow { time_max: Duration::from_secs(30) },
-            ServeError::Fault,
+            AnswerError::AnswerTooLarge { bytes_max: 1 << 20 },
+            AnswerError::TooManyScans { scans_max: 64 },
+            AnswerError::ScanStalled { stall_max: Duration::from_secs(60) },
+            AnswerError::ScanTooOld { age_max: Duration::from_secs(60) },
+            AnswerError::TooSlow { time_max: Duration::from_secs(30) },
+            AnswerError::Fault,
         ] {
             let text = error.to_string();
             assert!(!text.contains('\n') && !text.contains("  "), "{text}");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! exchange.rs  frames between nodes
+//! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
@@ -13,6 +14,7 @@
 
 pub mod error;
 pub mod exchange;
+pub mod limits;
 pub mod rows;
 pub mod session;
 pub mod status;

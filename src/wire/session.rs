@@ -16,7 +16,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 
-use super::rows::{Problem, RequestError};
+use super::limits::{Problem, RequestError};
 use crate::model::{Heads, Origin, Version};
 
 /// The most origins a token may name.
