@@ -68,15 +68,14 @@ start_node() {
     pids+=($!)
 }
 
-# Whether GET /readyz on this port answers 200.
-ready() {
-    local answer=""
-    { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
-    printf 'GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3 &&
-        read -r -t 2 answer <&3 || true
-    exec 3>&-
+# Whether GET /readyz on this port answers 200. In a shell of its own, for the connection to end
+# with it, and for a SIGPIPE to end no more than it.
+ready() (
+    { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || exit 1
+    printf 'GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+    read -r -t 2 answer <&3
     [[ $answer == HTTP/1.?' 200'* ]]
-}
+)
 
 # wait_ready PID HTTP_PORT: fails when the node ended, or is not ready in time.
 wait_ready() {

@@ -254,7 +254,7 @@ fn make_template(cache: &Path, folder: &Path) {
         .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
         .arg(format!("--datadir={}", data.display()))
         .args(FILE_OPTIONS)
-        .args(user_option(cache))
+        .args(user_option(draft.path()))
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("mariadb-install-db: {error}; run scripts/setup.sh"));
