@@ -57,7 +57,7 @@ async fn every_call_does_its_part() {
     }
     assert_eq!(keys, ["b", "a", "4711"]);
 
-    let delete = proto::DeleteRequest { table: "t".into(), key: "a".into() };
+    let delete = proto::DeleteRequest { table: "t".into(), key: "a".into(), ..Default::default() };
     let delete = proto::mutation::Mutation::Delete(delete);
     let results = client.batch(vec![proto::Mutation { mutation: Some(delete) }]).await.unwrap();
     assert!(results[0].existed);

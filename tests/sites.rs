@@ -204,6 +204,7 @@ async fn write_on(
                     key: key(n).into(),
                     value: value(n).into(),
                     ttl: None,
+                    ..Default::default()
                 })),
             };
             let batch = client.batch((n..n + 5).map(put).collect()).await;

@@ -166,16 +166,20 @@ impl KeyValueService for KeyValue {
         request: Request<proto::PutRequest>,
     ) -> Result<Response<proto::PutResponse>, Status> {
         let now_ms = self.node.now_ms();
-        let mutation = rows::put_in(request.into_inner(), &self.config.limits, now_ms)?;
-        Ok(Response::new(rows::put_out(self.write(mutation).await?)))
+        let request = request.into_inner();
+        let session = Session::from_token(&request.session)?;
+        let mutation = rows::put_in(request, &self.config.limits, now_ms)?;
+        Ok(Response::new(rows::put_out(self.write(mutation).await?, session)))
     }
 
     async fn delete(
         &self,
         request: Request<proto::DeleteRequest>,
     ) -> Result<Response<proto::DeleteResponse>, Status> {
-        let mutation = rows::delete_in(request.into_inner())?;
-        Ok(Response::new(rows::delete_out(self.write(mutation).await?)))
+        let request = request.into_inner();
+        let session = Session::from_token(&request.session)?;
+        let mutation = rows::delete_in(request)?;
+        Ok(Response::new(rows::delete_out(self.write(mutation).await?, session)))
     }
 
     async fn insert(
@@ -183,8 +187,10 @@ impl KeyValueService for KeyValue {
         request: Request<proto::InsertRequest>,
     ) -> Result<Response<proto::InsertResponse>, Status> {
         let now_ms = self.node.now_ms();
-        let mutation = rows::insert_in(request.into_inner(), &self.config.limits, now_ms)?;
-        Ok(Response::new(rows::insert_out(self.write(mutation).await?)))
+        let request = request.into_inner();
+        let session = Session::from_token(&request.session)?;
+        let mutation = rows::insert_in(request, &self.config.limits, now_ms)?;
+        Ok(Response::new(rows::insert_out(self.write(mutation).await?, session)))
     }
 
     async fn batch(
@@ -192,8 +198,10 @@ impl KeyValueService for KeyValue {
         request: Request<proto::BatchRequest>,
     ) -> Result<Response<proto::BatchResponse>, Status> {
         let now_ms = self.node.now_ms();
-        let mutations = rows::batch_in(request.into_inner(), &self.config.limits, now_ms)?;
-        Ok(Response::new(rows::batch_out(self.node.write(mutations).await?)))
+        let request = request.into_inner();
+        let session = Session::from_token(&request.session)?;
+        let mutations = rows::batch_in(request, &self.config.limits, now_ms)?;
+        Ok(Response::new(rows::batch_out(self.node.write(mutations).await?, session)))
     }
 
     type ScanStream = ScanStream;

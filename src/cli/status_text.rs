@@ -1,11 +1,10 @@
 //! A node's status for people: `SHOW SLAVE STATUS`, but each line says what it means.
 //!
-//! Pure: the ages of errors are told by the node's own clock, which its heads give away (a head's
-//! time plus its age is now), so the clock of whoever asks does not matter.
+//! Pure: ages are told by the node's own clock, so the clock of whoever asks does not matter.
 
 use std::fmt::{Display, Write};
 
-use crate::{client::ClientError, model::Hlc, wire::proto};
+use crate::{client::ClientError, wire::proto};
 
 use super::output::{one_line, time_text};
 
@@ -161,18 +160,12 @@ struct NodeClock(Option<f64>);
 
 impl NodeClock {
     fn of(node: &proto::NodeStatus) -> NodeClock {
-        NodeClock(
-            node.heads
-                .iter()
-                .find(|head| head.hlc > 0)
-                .map(|head| Hlc::from_bits(head.hlc).ms() as f64 + head.age_seconds * 1_000.0),
-        )
+        NodeClock(node.time.as_ref().map(ms))
     }
 
     /// How long ago `time` was, in seconds.
     fn age_seconds(&self, time: &prost_types::Timestamp) -> Option<f64> {
-        let time_ms = time.seconds as f64 * 1_000.0 + f64::from(time.nanos) / 1e6;
-        self.0.map(|now_ms| (now_ms - time_ms) / 1_000.0)
+        self.0.map(|now_ms| (now_ms - ms(time)) / 1_000.0)
     }
 
     fn when(&self, time: &prost_types::Timestamp) -> String {
@@ -192,6 +185,10 @@ impl NodeClock {
             },
         }
     }
+}
+
+fn ms(time: &prost_types::Timestamp) -> f64 {
+    time.seconds as f64 * 1_000.0 + f64::from(time.nanos) / 1e6
 }
 
 fn yes_no(yes: bool) -> &'static str {

@@ -174,6 +174,7 @@ impl Client {
             key: key.into(),
             value: value.into(),
             ttl: ttl.map(to_proto),
+            session: self.session.token(),
         };
         let answer = self
             .nodes
@@ -195,7 +196,11 @@ impl Client {
         table: &str,
         key: impl Into<Bytes>,
     ) -> Result<Deleted, ClientError> {
-        let request = proto::DeleteRequest { table: table.to_owned(), key: key.into() };
+        let request = proto::DeleteRequest {
+            table: table.to_owned(),
+            key: key.into(),
+            session: self.session.token(),
+        };
         let answer = self
             .nodes
             .call(Repeat::Harmless, request, |mut node, request| async move {
@@ -225,6 +230,7 @@ impl Client {
             value: value.into(),
             ttl: ttl.map(to_proto),
             id_kind: id_kind.into(),
+            session: self.session.token(),
         };
         let answer = self
             .nodes
@@ -250,7 +256,7 @@ impl Client {
             .iter()
             .any(|m| matches!(m.mutation, Some(proto::mutation::Mutation::Insert(_))));
         let repeat = if inserts { Repeat::Harmful } else { Repeat::Harmless };
-        let request = proto::BatchRequest { mutations };
+        let request = proto::BatchRequest { mutations, session: self.session.token() };
         let answer = self
             .nodes
             .call(repeat, request, |mut node, request| async move {

@@ -320,30 +320,30 @@ pub fn size_out(row: &proto::Row) -> usize {
 
 /// Answers a `Put`.
 #[must_use]
-pub fn put_out(committed: Committed) -> proto::PutResponse {
-    let (written, session) = only(committed);
+pub fn put_out(committed: Committed, session: Session) -> proto::PutResponse {
+    let (written, session) = only(committed, session);
     proto::PutResponse { version: Some(written.version.into()), session }
 }
 
 /// Answers a `Delete`.
 #[must_use]
-pub fn delete_out(committed: Committed) -> proto::DeleteResponse {
-    let (written, session) = only(committed);
+pub fn delete_out(committed: Committed, session: Session) -> proto::DeleteResponse {
+    let (written, session) = only(committed, session);
     let existed = written.existed;
     proto::DeleteResponse { version: Some(written.version.into()), existed, session }
 }
 
 /// Answers an `Insert`.
 #[must_use]
-pub fn insert_out(committed: Committed) -> proto::InsertResponse {
-    let (written, session) = only(committed);
+pub fn insert_out(committed: Committed, session: Session) -> proto::InsertResponse {
+    let (written, session) = only(committed, session);
     let key = written.key.bytes().clone();
     proto::InsertResponse { key, version: Some(written.version.into()), session }
 }
 
 /// Answers a `Batch`.
 #[must_use]
-pub fn batch_out(committed: Committed) -> proto::BatchResponse {
+pub fn batch_out(committed: Committed, session: Session) -> proto::BatchResponse {
     proto::BatchResponse {
         results: committed
             .results
@@ -354,12 +354,12 @@ pub fn batch_out(committed: Committed) -> proto::BatchResponse {
                 existed: written.existed,
             })
             .collect(),
-        session: Session::from(committed.session).token(),
+        session: session.and(&committed.session).token(),
     }
 }
 
-fn only(committed: Committed) -> (Written, Bytes) {
-    let session = Session::from(committed.session).token();
+fn only(committed: Committed, session: Session) -> (Written, Bytes) {
+    let session = session.and(&committed.session).token();
     let written = committed.results.into_iter().next().expect("a result for each mutation");
     (written, session)
 }
@@ -393,7 +393,13 @@ mod tests {
     const NOW_MS: u64 = 1_760_000_000_000;
 
     fn put() -> proto::PutRequest {
-        proto::PutRequest { table: "t".into(), key: "k".into(), value: "v".into(), ttl: None }
+        proto::PutRequest {
+            table: "t".into(),
+            key: "k".into(),
+            value: "v".into(),
+            ttl: None,
+            session: Bytes::new(),
+        }
     }
 
     fn refused<T: fmt::Debug>(result: Result<T, RequestError>) -> String {
@@ -423,7 +429,11 @@ mod tests {
         mutations[0].mutation = Some(proto::mutation::Mutation::Put(put()));
         mutations[1].mutation = Some(proto::mutation::Mutation::Put(wrong));
         assert_eq!(
-            refused(batch_in(proto::BatchRequest { mutations }, &limits, NOW_MS)),
+            refused(batch_in(
+                proto::BatchRequest { mutations, session: Bytes::new() },
+                &limits,
+                NOW_MS
+            )),
             "mutations[1].put.key: 513 bytes long; a key has 1 to 512 bytes"
         );
         let keys = vec!["a".into(), Bytes::new()];

@@ -71,6 +71,13 @@ impl Session {
         token(&self.heads, self.beyond.as_ref().map(|(store, beyond)| (*store, beyond)))
     }
 
+    /// With `heads` seen as well: what a write adds.
+    #[must_use]
+    pub fn and(mut self, heads: &Heads) -> Session {
+        self.heads.join(heads);
+        self
+    }
+
     /// What `store` must have incorporated before it serves this session.
     #[must_use]
     pub fn required_at(&self, store: Origin) -> Cow<'_, Heads> {
@@ -191,6 +198,15 @@ mod tests {
         assert_eq!(*session.required_at(origin(8)), heads(&[(1, 7), (2, 3)]));
         let settled = Seen::new(&session, origin(9), Arc::new(heads(&[(1, 7), (2, 4)])));
         assert_eq!(settled.token()[0], 1);
+    }
+
+    #[test]
+    fn a_write_adds_to_what_was_seen_elsewhere() {
+        let mut seen = Seen::new(&Session::default(), origin(9), Arc::new(heads(&[(1, 5)])));
+        seen.note(version(2, 3));
+        let read = Session::from_token(&seen.token()).unwrap();
+        let written = Session::from_token(&read.and(&heads(&[(8, 7)])).token()).unwrap();
+        assert_eq!(*written.required_at(origin(8)), heads(&[(1, 5), (2, 3), (8, 7)]));
     }
 
     #[test]

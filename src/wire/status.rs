@@ -12,6 +12,7 @@ impl From<NodeStatus> for proto::StatusResponse {
                 origin: status.origin.to_string(),
                 software_version: env!("CARGO_PKG_VERSION").to_owned(),
                 start_time: Some(timestamp_out(status.started_ms)),
+                time: Some(timestamp_out(status.now_ms)),
                 rows: status.rows,
                 store_bytes: status.store_bytes,
                 heads: status.heads.into_iter().map(proto::Head::from).collect(),

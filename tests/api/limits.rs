@@ -120,7 +120,8 @@ async fn batches() {
     refused(answer, Code::InvalidArgument, message);
     refused(served.batch([]).await, Code::InvalidArgument, "mutations: none given");
     let mutations = vec![proto::Mutation { mutation: None }];
-    let answer = served.client.clone().batch(proto::BatchRequest { mutations }).await;
+    let answer =
+        served.client.clone().batch(proto::BatchRequest { mutations, ..Default::default() }).await;
     refused(answer, Code::InvalidArgument, "mutations[0]: empty: set one of");
 
     // Two values and the two mutations' tables and keys.

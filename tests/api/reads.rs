@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lastword::wire::{proto, session::Session};
 use tonic::Code;
 
-use crate::served::{Served, peer, peer_heads, peer_row, put, refused};
+use crate::served::{Served, delete, insert, peer, peer_heads, peer_row, put, refused};
 
 fn get(key: &'static str, session: Bytes) -> proto::GetRequest {
     proto::GetRequest { table: "t".into(), key: key.into(), session }
@@ -91,6 +91,37 @@ async fn a_session_that_this_site_reaches_meanwhile_is_served() {
     assert_eq!(&row.value[..], b"theirs");
     assert_eq!(row.version.unwrap().origin, &peer().as_bytes()[..]);
     assert_eq!(row.site, "", "a site not met yet has no name");
+}
+
+/// Who read elsewhere, writes here and reads here must still be told that this site is behind.
+#[tokio::test]
+async fn a_write_keeps_what_its_session_has_seen() {
+    let served =
+        Served::with(|settings| settings.api.limits.read_wait_max = Duration::from_millis(20))
+            .await;
+    let session = Session::from(peer_heads(3_500)).token();
+    let mut client = served.client.clone();
+    let (put_of, delete_of) = (put, delete);
+    let put = proto::PutRequest { session: session.clone(), ..put_of("t", "k", "v") };
+    let put = client.put(put).await.unwrap().into_inner().session;
+    let delete = proto::DeleteRequest { session: session.clone(), ..delete("t", "k") };
+    let delete = client.delete(delete).await.unwrap().into_inner().session;
+    let insert =
+        proto::InsertRequest { session: session.clone(), ..insert("t", proto::IdKind::UuidV7) };
+    let insert = client.insert(insert).await.unwrap().into_inner().session;
+    let mutation = proto::mutation::Mutation::Delete(delete_of("t", "k"));
+    let mutations = vec![proto::Mutation { mutation: Some(mutation) }];
+    let batch = proto::BatchRequest { mutations, session: session.clone() };
+    let batch = client.batch(batch).await.unwrap().into_inner().session;
+    for token in [put, delete, insert, batch] {
+        refused(client.get(get("k", token.clone())).await, Code::FailedPrecondition, "session: ");
+        let own = Session::from_token(&token).unwrap();
+        assert!(own.required_at(peer()).covers(&peer_heads(3_500)));
+        let own_head = own.required_at(peer()).get(served.node.origin());
+        assert!(own_head > lastword::model::Hlc::ZERO, "the write itself is not in the token");
+    }
+    let malformed = proto::PutRequest { session: "x".into(), ..put_of("t", "k", "v") };
+    refused(client.put(malformed).await, Code::InvalidArgument, "session: ");
 }
 
 /// Rows of a delta are shown before the site can claim them: who read one is not sent back in time

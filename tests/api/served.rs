@@ -128,14 +128,18 @@ impl Served {
             .into_iter()
             .map(|mutation| proto::Mutation { mutation: Some(mutation) })
             .collect();
-        let answer = self.client.clone().batch(proto::BatchRequest { mutations }).await?;
+        let answer = self
+            .client
+            .clone()
+            .batch(proto::BatchRequest { mutations, ..Default::default() })
+            .await?;
         Ok(answer.into_inner())
     }
 
     /// What a peer's link would bring: `rows`, and then a claim of `heads`.
     pub(crate) async fn merge(&self, rows: Vec<Row>, heads: Option<Heads>) {
         let batch = RemoteBatch { sender: peer(), rows, claim: heads, tentative: None };
-        self.node.merge(batch).await.unwrap();
+        self.node.submit(batch).await.unwrap().merged().await.unwrap();
     }
 }
 
@@ -177,19 +181,24 @@ pub(crate) fn put(
     key: impl Into<Bytes>,
     value: impl Into<Bytes>,
 ) -> proto::PutRequest {
-    proto::PutRequest { table: table.into(), key: key.into(), value: value.into(), ttl: None }
+    proto::PutRequest {
+        table: table.into(),
+        key: key.into(),
+        value: value.into(),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn delete(table: &str, key: impl Into<Bytes>) -> proto::DeleteRequest {
-    proto::DeleteRequest { table: table.into(), key: key.into() }
+    proto::DeleteRequest { table: table.into(), key: key.into(), ..Default::default() }
 }
 
 pub(crate) fn insert(table: &str, id_kind: proto::IdKind) -> proto::InsertRequest {
     proto::InsertRequest {
         table: table.into(),
         value: "v".into(),
-        ttl: None,
         id_kind: id_kind as i32,
+        ..Default::default()
     }
 }
 

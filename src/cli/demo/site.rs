@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -116,6 +117,7 @@ impl Site {
                     value: format!("{{\"site\":\"{}\",\"page\":{page},\"n\":{n}}}", self.name)
                         .into(),
                     ttl: None,
+                    session: Bytes::new(),
                 })),
             });
             self.client.batch(mutations.collect()).await?;

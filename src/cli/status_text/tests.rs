@@ -1,6 +1,7 @@
 //! Golden texts.
 
 use super::*;
+use crate::model::Hlc;
 
 /// 2026-01-02T03:04:05Z, in seconds.
 const NOW: i64 = 1_767_323_045;
@@ -37,6 +38,7 @@ fn node() -> proto::NodeStatus {
         rows_written: 45_000,
         commits: 1_200,
         writes_refused_reason: String::new(),
+        time: time(NOW),
     }
 }
 
@@ -144,13 +146,14 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
     let status = proto::StatusResponse {
         node: Some(proto::NodeStatus {
             heads: Vec::new(),
+            time: None,
             writes_refused_reason: "the clock stands 1 h behind: set it".to_owned(),
             ..node()
         }),
         ..Default::default()
     };
     let text = of(&status).unwrap();
-    // Without a head the node's time is not known, so times stand as they are.
+    // An older node does not tell its time, so times stand as they are.
     assert!(text.contains("           Started: 2026-01-02T00:59:05.000Z\n"), "{text}");
     assert!(
         text.contains("      Takes writes: No: the clock stands 1 h behind: set it\n"),
