@@ -24,8 +24,9 @@ use crate::{
     protocol::{Clock, SequenceIds},
 };
 
-/// How far ahead of the clock a ceiling is reserved, in milliseconds: an idle store commits once in
-/// about half of that, and a restarted one goes on at most so far ahead of the wall clock.
+/// How far ahead of the wall clock a ceiling is reserved, in milliseconds: an idle store commits
+/// once in that time, and a restarted one goes on at most so far ahead of the wall clock, however
+/// often it was restarted.
 const CEILING_RESERVE_MS: u64 = 3_000;
 
 /// What is asked of the writer.
@@ -245,10 +246,13 @@ impl Writer {
         }
         let (heads, names, changed) = transaction.finish()?;
 
+        // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
+        // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
+        let ahead_of_now = |ms| Hlc::at_ms(now_ms.saturating_add(ms));
         let last = self.clock.last();
         let mut ceiling = self.ceiling;
-        if Hlc::at_ms(last.ms() + CEILING_RESERVE_MS / 2) > ceiling {
-            ceiling = Hlc::at_ms(last.ms() + CEILING_RESERVE_MS);
+        if last > ceiling || ahead_of_now(CEILING_RESERVE_MS / 2) > ceiling {
+            ceiling = last.max(ahead_of_now(CEILING_RESERVE_MS));
             write.open_table(tables::META)?.insert(tables::META_CEILING, ceiling.bits())?;
         }
         write.commit()?;
