@@ -500,7 +500,7 @@ impl Node {
 }
 
 impl Shared {
-    /// After a commit: counts it, keeps it for followers, rings the bell.
+    /// After a commit: counts it, keeps it for followers, rings the bell where there is news.
     fn announce(&self, outcomes: &[Outcome], rows: Vec<Row>, heads: &Arc<Heads>, committed: bool) {
         for outcome in outcomes {
             match outcome {
@@ -524,7 +524,11 @@ impl Shared {
             recent.push(rows, Arc::clone(heads))
         };
         drop(recent);
-        self.bell.send_replace(Pulse { sequence, heads: Arc::clone(heads) });
+        self.bell.send_if_modified(|pulse| {
+            let news = pulse.sequence != sequence || pulse.heads != *heads;
+            *pulse = Pulse { sequence, heads: Arc::clone(heads) };
+            news
+        });
     }
 
     fn fail(&self, error: &str) {

@@ -244,7 +244,10 @@ impl Writer {
                 Request::Advance => Outcome::Advanced,
             });
         }
-        let (heads, names, changed) = transaction.finish()?;
+        // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
+        // clock then, two idle peers would answer each other's checkpoints for ever.
+        let speaks = !requests.iter().all(|request| matches!(request, Request::Remote(_)));
+        let (heads, names, changed) = transaction.finish(speaks)?;
 
         // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
         // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
@@ -311,10 +314,16 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Writes the heads; gives them, the table names where they changed, and the changed rows.
+    /// Writes the heads, the own one with them where this origin `speaks`; gives them, the table
+    /// names where they changed, and the changed rows.
     #[expect(clippy::type_complexity, reason = "three results, taken apart at once")]
-    fn finish(mut self) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
-        self.heads.raise(self.origin, self.clock.last());
+    fn finish(
+        mut self,
+        speaks: bool,
+    ) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
+        if speaks {
+            self.heads.raise(self.origin, self.clock.last());
+        }
         let mut table = self.write.open_table(tables::HEADS)?;
         for (origin, hlc) in self.heads.iter() {
             if hlc > self.durable_heads.get(origin) {
