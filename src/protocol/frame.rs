@@ -58,12 +58,23 @@ pub struct SequenceIds {
     pub increment: u64,
 }
 
+impl SequenceIds {
+    /// The least id of the site above `last`; `None` where there is none below 2^64.
+    #[must_use]
+    pub fn after(self, last: u64) -> Option<u64> {
+        let residue = self.offset % self.increment;
+        let from = last % self.increment;
+        let step = if residue > from { residue - from } else { self.increment - from + residue };
+        last.checked_add(step)
+    }
+}
+
 /// A part of a delta: rows of one durable snapshot of the sender.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
     /// In the first part, the heads of the snapshot.
     pub snapshot_heads: Option<Heads>,
-    /// Rows, each origin's in the order of their stamps.
+    /// Rows, origin by origin, each origin's in the order of their stamps.
     pub rows: Vec<Row>,
     /// With this part the receiver has the whole delta.
     pub last: bool,
