@@ -11,14 +11,18 @@
 //!
 //! Rows above the heads (a delta which a peer has not ended yet) are passed on as well. From memory
 //! each is passed on once: what this follower was given before, it is not given again.
+//!
+//! **Invariant.** From memory or from the index, a delta goes origin by origin, each in the order
+//! of its stamps. Who gets a part of it takes an origin that another follows as through, and goes
+//! on behind it when the delta breaks off: rows in the order of the commits would be lost.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Node, Pulse};
+use super::{Node, Pulse, recent::as_they_stand};
 use crate::{
-    model::{Heads, Row},
+    model::{Heads, Origin, Row},
     store::{Changes, StoreError},
 };
 
@@ -54,7 +58,12 @@ impl Follower {
         if self.sequence.is_none() {
             return true;
         }
-        self.bell.changed().await.is_ok()
+        // The bell outlives the writer: whoever holds the node holds it.
+        tokio::select! {
+            biased;
+            rung = self.bell.changed() => rung.is_ok(),
+            () = self.node.stopped() => false,
+        }
     }
 
     /// As [`changed`](Self::changed), but at most for `limit`; `true` also when the time is up.
@@ -73,7 +82,8 @@ impl Follower {
         self.sequence = None;
     }
 
-    /// Begins the delta of this moment.
+    /// Begins the delta of this moment. Who is far behind waits for the disk: call it where blocking
+    /// is allowed.
     ///
     /// # Errors
     ///
@@ -81,18 +91,18 @@ impl Follower {
     pub fn begin(&mut self) -> Result<FollowDelta, StoreError> {
         let pulse = self.bell.borrow_and_update().clone();
         let recent = self.sequence.and_then(|sequence| self.node.commits_after(sequence));
-        if let Some(commits) = recent {
-            let mut rows = Vec::new();
+        if let Some(mut commits) = recent {
             // Only up to the pulse: later commits may lie above its heads, and come next time.
-            for commit in commits.iter().filter(|commit| commit.sequence <= pulse.sequence) {
-                rows.extend(commit.rows.iter().filter(|row| self.lacks(row)).cloned());
-            }
+            commits.retain(|commit| commit.sequence <= pulse.sequence);
+            let mut rows = as_they_stand(&commits);
+            rows.retain(|row| self.lacks(row));
             return Ok(FollowDelta {
                 heads: pulse.heads,
                 sequence: pulse.sequence,
                 source: Source::Memory(rows.into_iter()),
                 remaining_rows: None,
                 passed: Heads::new(),
+                current: None,
                 bytes_passed: 0,
                 rows_passed: 0,
             });
@@ -107,6 +117,7 @@ impl Follower {
             source: Source::Store(Box::new(changes)),
             remaining_rows: Some(count),
             passed: Heads::new(),
+            current: None,
             bytes_passed: 0,
             rows_passed: 0,
         })
@@ -136,8 +147,10 @@ pub struct FollowDelta {
     sequence: u64,
     source: Source,
     remaining_rows: Option<u64>,
-    /// How far the pages came, capped by the heads; of a scan only.
+    /// How far the pages came, capped by the heads.
     passed: Heads,
+    /// The origin of the last row.
+    current: Option<Origin>,
     bytes_passed: u64,
     rows_passed: u64,
 }
@@ -200,8 +213,8 @@ impl FollowDelta {
         }
         self.rows_passed += page.rows.len() as u64;
         self.bytes_passed += bytes as u64;
+        self.note_passed(&page);
         if let Source::Store(..) = self.source {
-            self.note_passed(&page);
             let total = self.remaining_rows.unwrap_or_default();
             page.remaining_rows = total.saturating_sub(self.rows_passed);
         }
@@ -210,16 +223,15 @@ impl FollowDelta {
         Ok(page)
     }
 
-    /// The change index goes origin by origin: one that another follows is through.
+    /// A delta goes origin by origin: one that another follows is through.
     fn note_passed(&mut self, page: &Page) {
-        for pair in page.rows.windows(2) {
-            let (origin, next) = (pair[0].body.version().origin, pair[1].body.version().origin);
-            if origin != next {
-                self.passed.raise(origin, self.heads.get(origin));
-            }
-        }
-        if let Some(row) = page.rows.last() {
+        for row in &page.rows {
             let version = row.body.version();
+            if let Some(before) = self.current.replace(version.origin)
+                && before != version.origin
+            {
+                self.passed.raise(before, self.heads.get(before));
+            }
             self.passed.raise(version.origin, version.hlc.min(self.heads.get(version.origin)));
         }
     }

@@ -61,11 +61,14 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Open {
     snapshot_heads: Heads,
+    /// The last row of the delta.
     current: Option<(Origin, Hlc)>,
     /// Had a row held back, or builds on a delta that had: claim nothing.
     tainted: bool,
     /// Rows out of order: of no use to resume from.
     unordered: bool,
+    /// The tentative vector as the delta found it.
+    tentative_before: Heads,
 }
 
 impl Receiver {
@@ -101,6 +104,7 @@ impl Receiver {
                 current: None,
                 tainted: delta.want_number < self.want_number_sound,
                 unordered: false,
+                tentative_before: self.tentative.clone(),
             });
         }
         let open = self.delta.as_mut().ok_or(ViolationError::NotBegun)?;
@@ -126,6 +130,7 @@ impl Receiver {
             open.tainted = true;
             self.want_number_sound = self.want_number + 1;
         }
+        let was_unordered = open.unordered;
         for row in &received.rows {
             open.passed(row, &mut self.tentative);
         }
@@ -138,6 +143,8 @@ impl Receiver {
                 received.claim = Some(claim);
             }
             self.delta = None;
+        } else if open.unordered && !was_unordered {
+            received.tentative = Some(self.tentative.clone());
         } else if !open.tainted && !open.unordered && !received.rows.is_empty() {
             received.tentative = Some(self.tentative.clone());
         }
@@ -166,20 +173,16 @@ impl Open {
         if self.tainted || self.unordered {
             return;
         }
-        match self.current {
-            Some((origin, hlc)) if origin == version.origin && hlc >= version.hlc => {
+        if let Some((origin, hlc)) = self.current {
+            if (origin, hlc) >= (version.origin, version.hlc) {
+                // The peer breaks the rules: no telling what is through, nor what was.
                 self.unordered = true;
+                tentative.clone_from(&self.tentative_before);
                 return;
             }
-            Some((origin, _)) if origin != version.origin => {
-                if origin > version.origin {
-                    // Deltas from memory come in the order of commits: no telling what is through.
-                    self.unordered = true;
-                    return;
-                }
+            if origin != version.origin {
                 tentative.raise(origin, self.snapshot_heads.get(origin));
             }
-            _ => {}
         }
         self.current = Some((version.origin, version.hlc));
         let capped = version.hlc.min(self.snapshot_heads.get(version.origin));
@@ -260,8 +263,24 @@ mod tests {
                 NOW_MS,
             );
             let got = got.unwrap();
-            assert_eq!((got.rows.len(), got.tentative), (2, None));
+            assert_eq!((got.rows.len(), got.tentative), (2, Some(Heads::new())));
         }
+    }
+
+    #[test]
+    fn disorder_takes_back_what_earlier_parts_allowed_to_skip() {
+        let mut receiver = receiver();
+        let part = first(heads(&[(1, 10), (2, 20)]), vec![row(1, bits(4)), row(2, bits(6))], false);
+        let got = receiver.on_delta(part, Hlc::ZERO, NOW_MS).unwrap();
+        assert_eq!(got.tentative, Some(heads(&[(1, 10), (2, 6)])));
+        let late = Delta { rows: vec![row(1, bits(5))], ..Delta::default() };
+        let got = receiver.on_delta(late, Hlc::ZERO, NOW_MS).unwrap();
+        assert_eq!((got.rows.len(), got.tentative), (1, Some(Heads::new())));
+        let rest = Delta { rows: vec![row(2, bits(9))], ..Delta::default() };
+        assert_eq!(receiver.on_delta(rest, Hlc::ZERO, NOW_MS).unwrap().tentative, None);
+        let end = Delta { last: true, ..Delta::default() };
+        let claim = receiver.on_delta(end, Hlc::ZERO, NOW_MS).unwrap().claim;
+        assert_eq!(claim, Some(heads(&[(1, 10), (2, 20)])));
     }
 
     #[test]
