@@ -262,10 +262,7 @@ impl Node {
                 tracing::warn!(%reason, "the member list does not show this site's name yet");
                 Ok(())
             }
-            Err(error) => {
-                tracing::error!(%error, "the first write failed");
-                Err(OpenError::Store(StoreError::Damaged("the first write")))
-            }
+            Err(error) => Err(OpenError::FirstWrite(error.to_string())),
         }
     }
 
@@ -335,7 +332,14 @@ impl Node {
         }
         let (job, answer) = Job::new(request);
         self.queue.send(job).await.map_err(|_| self.stopped_error())?;
-        answer.await.map_err(|_| self.stopped_error())?
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Dropped unanswered: the writer ends, and says why when it has.
+                self.stopped().await;
+                Err(self.stopped_error())
+            }
+        }
     }
 
     fn stopped_error(&self) -> WriteError {
@@ -535,7 +539,11 @@ impl Shared {
         let _ = self.failure.set(error.to_owned());
     }
 
+    /// The writer has ended, by itself or because its thread panicked.
     fn stopped(&self) {
+        if thread::panicking() {
+            self.fail("the writer thread panicked: this is a bug in lastword");
+        }
         self.stopped.cancel();
     }
 }
