@@ -143,10 +143,13 @@ impl Receiver {
                 received.claim = Some(claim);
             }
             self.delta = None;
-        } else if open.unordered && !was_unordered {
-            received.tentative = Some(self.tentative.clone());
-        } else if !open.tainted && !open.unordered && !received.rows.is_empty() {
-            received.tentative = Some(self.tentative.clone());
+        } else {
+            let moved = if open.unordered {
+                !was_unordered
+            } else {
+                !open.tainted && !received.rows.is_empty()
+            };
+            received.tentative = moved.then(|| self.tentative.clone());
         }
         Ok(received)
     }

@@ -19,6 +19,8 @@ mod codec;
 mod error;
 mod snapshot;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
