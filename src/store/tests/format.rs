@@ -188,6 +188,25 @@ fn a_folder_is_made_for_this_user_and_opened_once() {
     assert!(store.snapshot().unwrap().get(&table(), &key("k")).unwrap().is_some());
 }
 
+/// As a loss of power leaves it: redb writes its magic number last.
+#[test]
+fn a_file_whose_creation_was_cut_short_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(STORE_FILE);
+    let config = StoreConfig { fresh_origin: origin(1), cache_bytes: 1 << 20 };
+    drop(Store::open(folder.path(), &config).unwrap());
+    let whole = std::fs::read(&path).unwrap();
+    for length in [1, 9, 4_096, whole.len()] {
+        let mut cut = whole[..length].to_vec();
+        cut[..length.min(9)].fill(0);
+        std::fs::write(&path, cut).unwrap();
+        let (store, _writer) = Store::open(folder.path(), &config).unwrap();
+        assert_eq!(store.boot(), 1);
+        let again = Store::open(folder.path(), &config).unwrap_err();
+        assert!(matches!(again, OpenError::InUse { .. }), "{again}");
+    }
+}
+
 #[test]
 fn what_is_no_store_or_no_folder_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
