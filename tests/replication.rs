@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lastword::{
     model::{Body, Key, TableName},
-    node::{Change, IdKind, Mutation, Node, NodeConfig, PeerReport, WallClock},
+    node::{Change, Direction, IdKind, Mutation, Node, NodeConfig, PeerReport, WallClock},
     protocol::SequenceIds,
     replication::{Config, Replication},
     store::ScanRange,
@@ -214,9 +214,15 @@ async fn a_pair_that_dials_each_other_ends_with_one_link_and_equal_rows() {
     until("rows on both sides", || a.get("b").is_some() && b.get("a").is_some()).await;
     until("one link at each side", || a.links() == 1 && b.links() == 1).await;
     until("one report for each peer", || a.peers().len() == 1 && b.peers().len() == 1).await;
-    // The rule holds: both kept the link that the smaller origin dialled.
-    let directions = [&a, &b].map(|site| site.peers()[0].direction.unwrap());
-    assert_ne!(directions[0], directions[1]);
+    // The rule holds: both keep the link that the smaller origin dialled.
+    let smaller = |own: &Site, other: &Site| match own.node.origin() < other.node.origin() {
+        true => Some(Direction::Dialled),
+        false => Some(Direction::Accepted),
+    };
+    until("the same link at both sides", || {
+        a.peers()[0].direction == smaller(&a, &b) && b.peers()[0].direction == smaller(&b, &a)
+    })
+    .await;
     assert_eq!(a.rows(), b.rows());
     let (a_name, b_name) = (a.node.site_of(b.node.origin()), b.node.site_of(a.node.origin()));
     assert_eq!((a_name.as_deref(), b_name.as_deref()), (Some("nyc"), Some("fra")));

@@ -74,10 +74,11 @@ impl VersionVector {
         other.0.iter().all(|&(origin, hlc)| hlc <= self.get(origin))
     }
 
-    /// With every stamp at most `limit`.
+    /// With every stamp at or above `limit` lowered to `to`, which lies below it.
     #[must_use]
-    pub fn clipped(&self, limit: Hlc) -> VersionVector {
-        VersionVector(self.0.iter().map(|&(origin, hlc)| (origin, hlc.min(limit))).collect())
+    pub fn clipped(&self, limit: Hlc, to: Hlc) -> VersionVector {
+        let clip = |hlc: Hlc| if hlc < limit { hlc } else { to };
+        self.0.iter().map(|&(origin, hlc)| (origin, clip(hlc))).collect()
     }
 
     /// The origins named and their stamps, in the order of the origins.
@@ -189,10 +190,12 @@ mod tests {
         }
 
         #[test]
-        fn clipping_lowers_only_what_is_above(a in vectors(), limit in 1u64..50) {
+        fn clipping_lowers_only_what_is_above(a in vectors(), limit in 1u64..50, by in 1u64..50) {
+            let to = Hlc::from_bits(limit.saturating_sub(by));
             let limit = Hlc::from_bits(limit);
-            for (origin, hlc) in a.clipped(limit).iter() {
-                prop_assert_eq!(hlc, a.get(origin).min(limit));
+            let clipped = a.clipped(limit, to);
+            for (origin, hlc) in a.iter() {
+                prop_assert_eq!(clipped.get(origin), if hlc < limit { hlc } else { to });
             }
         }
     }

@@ -11,14 +11,18 @@
 //!
 //! Rows above the heads (a delta which a peer has not ended yet) are passed on as well. From memory
 //! each is passed on once: what this follower was given before, it is not given again.
+//!
+//! **Invariant.** From memory or from the index, a delta goes origin by origin, each in the order
+//! of its stamps. Who gets a part of it takes an origin that another follows as through, and goes
+//! on behind it when the delta breaks off: rows in the order of the commits would be lost.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Node, Pulse};
+use super::{Node, Pulse, recent::as_they_stand};
 use crate::{
-    model::{Heads, Row},
+    model::{Heads, Origin, Row},
     protocol::Sender,
     store::{Changes, StoreError},
 };
@@ -67,7 +71,12 @@ impl Follower {
         if self.sequence.is_none() {
             return true;
         }
-        self.bell.changed().await.is_ok()
+        // The bell outlives the writer: whoever holds the node holds it.
+        tokio::select! {
+            biased;
+            rung = self.bell.changed() => rung.is_ok(),
+            () = self.node.stopped() => false,
+        }
     }
 
     /// As [`changed`](Self::changed), but at most for `limit`; `true` also when the time is up.
@@ -91,7 +100,8 @@ impl Follower {
         self.sequence = None;
     }
 
-    /// Begins the delta of this moment.
+    /// Begins the delta of this moment. Who is far behind waits for the disk: call it where blocking
+    /// is allowed.
     ///
     /// # Errors
     ///
@@ -99,12 +109,11 @@ impl Follower {
     pub fn begin(&mut self) -> Result<FollowDelta, StoreError> {
         let pulse = self.bell.borrow_and_update().clone();
         let recent = self.sequence.and_then(|sequence| self.node.commits_after(sequence));
-        if let Some(commits) = recent {
-            let mut rows = Vec::new();
+        if let Some(mut commits) = recent {
             // Only up to the pulse: later commits may lie above its heads, and come next time.
-            for commit in commits.iter().filter(|commit| commit.sequence <= pulse.sequence) {
-                rows.extend(commit.rows.iter().filter(|row| self.sender.lacks(row)).cloned());
-            }
+            commits.retain(|commit| commit.sequence <= pulse.sequence);
+            let mut rows = as_they_stand(&commits);
+            rows.retain(|row| self.sender.lacks(row));
             return Ok(FollowDelta {
                 heads: pulse.heads,
                 sequence: pulse.sequence,
@@ -112,6 +121,7 @@ impl Follower {
                 source: Source::Memory(rows.into_iter()),
                 uncounted: None,
                 passed: Heads::new(),
+                current: None,
                 bytes_passed: 0,
                 rows_passed: 0,
             });
@@ -127,6 +137,7 @@ impl Follower {
             uncounted: Some(Box::new(count)),
             rows_total: 0,
             passed: Heads::new(),
+            current: None,
             bytes_passed: 0,
             rows_passed: 0,
         })
@@ -154,8 +165,10 @@ pub struct FollowDelta {
     /// The rows of a scan, until they are counted with its first page.
     uncounted: Option<Box<Changes>>,
     rows_total: u64,
-    /// How far the pages came, capped by the heads; of a scan only.
+    /// How far the pages came, capped by the heads.
     passed: Heads,
+    /// The origin of the last row.
+    current: Option<Origin>,
     bytes_passed: u64,
     rows_passed: u64,
 }
@@ -222,28 +235,27 @@ impl FollowDelta {
             bytes += row.size_bytes();
             page.rows.push(row);
         }
-        match &self.source {
-            Source::Memory(rows) => page.last |= rows.len() == 0,
-            Source::Store(_) => self.note_passed(&page),
+        if let Source::Memory(rows) = &self.source {
+            page.last |= rows.len() == 0;
         }
         self.rows_passed += page.rows.len() as u64;
         self.bytes_passed += bytes as u64;
+        self.note_passed(&page);
         page.remaining_rows = self.rows_total.saturating_sub(self.rows_passed);
         let row_bytes = self.bytes_passed / self.rows_passed.max(1);
         page.remaining_bytes = page.remaining_rows * row_bytes;
         Ok(page)
     }
 
-    /// The change index goes origin by origin: one that another follows is through.
+    /// A delta goes origin by origin: one that another follows is through.
     fn note_passed(&mut self, page: &Page) {
-        for pair in page.rows.windows(2) {
-            let (origin, next) = (pair[0].body.version().origin, pair[1].body.version().origin);
-            if origin != next {
-                self.passed.raise(origin, self.heads.get(origin));
-            }
-        }
-        if let Some(row) = page.rows.last() {
+        for row in &page.rows {
             let version = row.body.version();
+            if let Some(before) = self.current.replace(version.origin)
+                && before != version.origin
+            {
+                self.passed.raise(before, self.heads.get(before));
+            }
             self.passed.raise(version.origin, version.hlc.min(self.heads.get(version.origin)));
         }
     }

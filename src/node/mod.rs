@@ -262,10 +262,7 @@ impl Node {
                 tracing::warn!(%reason, "the member list does not show this site's name yet");
                 Ok(())
             }
-            Err(error) => {
-                tracing::error!(%error, "the first write failed");
-                Err(OpenError::Store(StoreError::Damaged("the first write")))
-            }
+            Err(error) => Err(OpenError::FirstWrite(error.to_string())),
         }
     }
 
@@ -329,7 +326,19 @@ impl Node {
     }
 
     async fn request(&self, request: Request) -> Result<Outcome, WriteError> {
-        self.enqueue(request).await?.await.map_err(|_| self.stopped_error())?
+        let mut answer = self.enqueue(request).await?;
+        self.answered(&mut answer).await
+    }
+
+    async fn answered(&self, answer: &mut Answer) -> Result<Outcome, WriteError> {
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Dropped unanswered: the writer ends, and says why when it has.
+                self.stopped().await;
+                Err(self.stopped_error())
+            }
+        }
     }
 
     async fn enqueue(&self, request: Request) -> Result<Answer, WriteError> {
@@ -516,7 +525,7 @@ impl Merging {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn merged(&mut self) -> Result<MergeReport, WriteError> {
-        match (&mut self.answer).await.map_err(|_| self.node.stopped_error())?? {
+        match self.node.answered(&mut self.answer).await? {
             Outcome::Remote(report) => Ok(report),
             _ => unreachable!("a remote batch has a remote outcome"),
         }
@@ -524,7 +533,7 @@ impl Merging {
 }
 
 impl Shared {
-    /// After a commit: counts it, keeps it for followers, rings the bell.
+    /// After a commit: counts it, keeps it for followers, rings the bell where there is news.
     fn announce(&self, outcomes: &[Outcome], rows: Vec<Row>, heads: &Arc<Heads>, committed: bool) {
         for outcome in outcomes {
             match outcome {
@@ -548,14 +557,22 @@ impl Shared {
             recent.push(rows, Arc::clone(heads))
         };
         drop(recent);
-        self.bell.send_replace(Pulse { sequence, heads: Arc::clone(heads) });
+        self.bell.send_if_modified(|pulse| {
+            let news = pulse.sequence != sequence || pulse.heads != *heads;
+            *pulse = Pulse { sequence, heads: Arc::clone(heads) };
+            news
+        });
     }
 
     fn fail(&self, error: &str) {
         let _ = self.failure.set(error.to_owned());
     }
 
+    /// The writer has ended, by itself or because its thread panicked.
     fn stopped(&self) {
+        if thread::panicking() {
+            self.fail("the writer thread panicked: this is a bug in lastword");
+        }
         self.stopped.cancel();
     }
 }

@@ -3,9 +3,12 @@
 //! Bounded by bytes; who falls behind reads the change index instead, so a lost entry costs time,
 //! never data.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use crate::model::{Heads, Row};
+use crate::model::{Heads, Key, Row, TableName, Version};
 
 /// One durable commit.
 #[derive(Debug)]
@@ -57,23 +60,64 @@ impl Recent {
     }
 }
 
+/// The rows that these commits changed, as they stand after the last of them: origin by origin, in
+/// the order of their stamps, as the change index goes.
+pub(super) fn as_they_stand(commits: &[Arc<Commit>]) -> Vec<Row> {
+    let rows = || commits.iter().flat_map(|commit| &commit.rows);
+    if let [commit] = commits {
+        // Each row is there once, and in order.
+        return commit.rows.clone();
+    }
+    let mut newest: HashMap<(&TableName, &Key), Version> = HashMap::new();
+    for row in rows() {
+        let version = newest.entry((&row.table, &row.key)).or_default();
+        *version = row.body.version().max(*version);
+    }
+    let stands = |row: &&Row| newest[&(&row.table, &row.key)] == row.body.version();
+    let mut rows: Vec<Row> = rows().filter(stands).cloned().collect();
+    rows.sort_unstable_by_key(|row| {
+        let version = row.body.version();
+        (version.origin, version.hlc)
+    });
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Body, BodyParts, Context, Hlc, Key, Origin, TableName, Version};
+    use crate::model::{Body, BodyParts, Context, Hlc, Origin};
 
-    fn rows(hlc: u64) -> Vec<Row> {
-        vec![Row {
+    fn row(key: &'static str, origin: u8, hlc: u64) -> Row {
+        let origin = Origin::from_bytes([origin; 16]);
+        Row {
             table: TableName::of_any("t").unwrap(),
-            key: Key::new("k").unwrap(),
+            key: Key::new(key).unwrap(),
             body: Body::new(&BodyParts {
-                version: Version { hlc: Hlc::from_bits(hlc), origin: Origin::default() },
+                version: Version { hlc: Hlc::from_bits(hlc), origin },
                 seen: Hlc::ZERO,
                 context: &Context::new(),
                 expires_at_ms: None,
                 value: Some(b"v"),
             }),
-        }]
+        }
+    }
+
+    fn rows(hlc: u64) -> Vec<Row> {
+        vec![row("k", 0, hlc)]
+    }
+
+    /// Commits come in any order of origins and stamps; a delta must not.
+    #[test]
+    fn some_commits_together_give_each_row_once_and_origin_by_origin() {
+        let mut recent = Recent::new(10_000);
+        recent.push(vec![row("a", 1, 9), row("b", 2, 3)], Arc::default());
+        recent.push(vec![row("c", 1, 5), row("a", 2, 12)], Arc::default());
+        recent.push(vec![row("d", 1, 7)], Arc::default());
+        let rows = as_they_stand(&recent.after(0).unwrap());
+        let expected = [row("c", 1, 5), row("d", 1, 7), row("b", 2, 3), row("a", 2, 12)];
+        assert_eq!(rows, expected);
+        assert_eq!(as_they_stand(&recent.after(2).unwrap()), [row("d", 1, 7)]);
+        assert!(as_they_stand(&[]).is_empty());
     }
 
     #[test]

@@ -52,19 +52,29 @@ pub(super) fn start(
 ) -> std::io::Result<(mpsc::Sender<Job>, thread::JoinHandle<()>)> {
     let (sender, mut queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
     let thread = thread::Builder::new().name("lastword-writer".into()).spawn(move || {
+        let ended = Ended(shared);
+        let shared = &ended.0;
         let mut stop = false;
         while !stop {
             let Some(first) = queue.blocking_recv() else { break };
             let group;
             (group, stop) = gather(first, &mut queue);
-            if !group.is_empty() && !commit(&mut writer, &shared, group) {
+            if !group.is_empty() && !commit(&mut writer, shared, group) {
                 break;
             }
         }
         drop(queue);
-        shared.stopped();
     })?;
     Ok((sender, thread))
+}
+
+/// Says that the writer has ended, however it did.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.stopped();
+    }
 }
 
 /// The first job and whatever else waits, up to the bound on bytes; and whether to stop then.

@@ -56,12 +56,23 @@ pub struct SequenceIds {
     pub increment: u64,
 }
 
+impl SequenceIds {
+    /// The least id of the site above `last`; `None` where there is none below 2^64.
+    #[must_use]
+    pub fn after(self, last: u64) -> Option<u64> {
+        let residue = self.offset % self.increment;
+        let from = last % self.increment;
+        let step = if residue > from { residue - from } else { self.increment - from + residue };
+        last.checked_add(step)
+    }
+}
+
 /// A part of a delta: rows of one durable snapshot of the sender.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
     /// In the first part, the heads of the snapshot.
     pub snapshot_heads: Option<Heads>,
-    /// Rows, each origin's in the order of their stamps.
+    /// Rows, origin by origin, each origin's in the order of their stamps.
     pub rows: Vec<Row>,
     /// With this part the receiver has the whole delta.
     pub last: bool,
@@ -91,4 +102,40 @@ pub enum GoodbyeReason {
     Duplicate,
     /// The two must not exchange.
     Refused,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_begin_at_the_offset_and_go_on_by_the_increment() {
+        let ids = SequenceIds { offset: 3, increment: 10 };
+        assert_eq!([0, 2, 3, 12].map(|last| ids.after(last)), [3, 3, 13, 13].map(Some));
+        let last = SequenceIds { offset: 10, increment: 10 };
+        assert_eq!([0, 9, 10].map(|id| last.after(id)), [10, 10, 20].map(Some));
+        let only = SequenceIds { offset: 1, increment: 1 };
+        assert_eq!([0, 1].map(|id| only.after(id)), [1, 2].map(Some));
+        assert_eq!(only.after(u64::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_id_is_the_sites_own_and_the_least(
+            increment in prop_oneof![1u64..20, Just(u64::MAX), Just(u64::MAX / 2 + 1)],
+            offset: u64,
+            last: u64,
+        ) {
+            let ids = SequenceIds { offset: 1 + offset % increment, increment };
+            match ids.after(last) {
+                Some(id) => {
+                    prop_assert!(id > last && id - last <= increment);
+                    prop_assert_eq!(id % increment, ids.offset % increment);
+                }
+                None => prop_assert!(u64::MAX - last < increment),
+            }
+        }
+    }
 }

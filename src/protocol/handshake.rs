@@ -72,7 +72,8 @@ pub enum Refusal {
     },
 }
 
-/// Checks a peer's hello against our own.
+/// Checks a peer's hello against our own, whose `heads` must be as of now rather than as it was
+/// sent: the peer may have learnt of newer writes of ours by another way meanwhile.
 ///
 /// # Errors
 ///

@@ -61,11 +61,14 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Open {
     snapshot_heads: Heads,
+    /// The last row of the delta.
     current: Option<(Origin, Hlc)>,
     /// Had a row held back, or builds on a delta that had: claim nothing.
     tainted: bool,
     /// Rows out of order: of no use to resume from.
     unordered: bool,
+    /// The tentative vector as the delta found it.
+    tentative_before: Heads,
 }
 
 impl Receiver {
@@ -82,7 +85,8 @@ impl Receiver {
         }
     }
 
-    /// Takes a part of a delta. `own_head` is the head of this store's own origin.
+    /// Takes a part of a delta. `own_head` is the head of this store's own origin, read after the
+    /// part came in: the peer may have learnt of newer writes by another way meanwhile.
     ///
     /// # Errors
     ///
@@ -100,6 +104,7 @@ impl Receiver {
                 current: None,
                 tainted: delta.want_number < self.want_number_sound,
                 unordered: false,
+                tentative_before: self.tentative.clone(),
             });
         }
         let open = self.delta.as_mut().ok_or(ViolationError::NotBegun)?;
@@ -125,18 +130,26 @@ impl Receiver {
             open.tainted = true;
             self.want_number_sound = self.want_number + 1;
         }
+        let was_unordered = open.unordered;
         for row in &received.rows {
             open.passed(row, &mut self.tentative);
         }
         if delta.last {
             if !open.tainted {
-                let claim = open.snapshot_heads.clipped(limit);
+                // To now, not to the bound: an idle peer whose clock is far ahead would keep ours
+                // at the bound, where this store's writes are refused, or held back elsewhere.
+                let claim = open.snapshot_heads.clipped(limit, Hlc::at_ms(now_ms));
                 self.tentative.join(&claim);
                 received.claim = Some(claim);
             }
             self.delta = None;
-        } else if !open.tainted && !open.unordered && !received.rows.is_empty() {
-            received.tentative = Some(self.tentative.clone());
+        } else {
+            let moved = if open.unordered {
+                !was_unordered
+            } else {
+                !open.tainted && !received.rows.is_empty()
+            };
+            received.tentative = moved.then(|| self.tentative.clone());
         }
         Ok(received)
     }
@@ -163,20 +176,16 @@ impl Open {
         if self.tainted || self.unordered {
             return;
         }
-        match self.current {
-            Some((origin, hlc)) if origin == version.origin && hlc >= version.hlc => {
+        if let Some((origin, hlc)) = self.current {
+            if (origin, hlc) >= (version.origin, version.hlc) {
+                // The peer breaks the rules: no telling what is through, nor what was.
                 self.unordered = true;
+                tentative.clone_from(&self.tentative_before);
                 return;
             }
-            Some((origin, _)) if origin != version.origin => {
-                if origin > version.origin {
-                    // Deltas from memory come in the order of commits: no telling what is through.
-                    self.unordered = true;
-                    return;
-                }
+            if origin != version.origin {
                 tentative.raise(origin, self.snapshot_heads.get(origin));
             }
-            _ => {}
         }
         self.current = Some((version.origin, version.hlc));
         let capped = version.hlc.min(self.snapshot_heads.get(version.origin));
@@ -257,8 +266,24 @@ mod tests {
                 NOW_MS,
             );
             let got = got.unwrap();
-            assert_eq!((got.rows.len(), got.tentative), (2, None));
+            assert_eq!((got.rows.len(), got.tentative), (2, Some(Heads::new())));
         }
+    }
+
+    #[test]
+    fn disorder_takes_back_what_earlier_parts_allowed_to_skip() {
+        let mut receiver = receiver();
+        let part = first(heads(&[(1, 10), (2, 20)]), vec![row(1, bits(4)), row(2, bits(6))], false);
+        let got = receiver.on_delta(part, Hlc::ZERO, NOW_MS).unwrap();
+        assert_eq!(got.tentative, Some(heads(&[(1, 10), (2, 6)])));
+        let late = Delta { rows: vec![row(1, bits(5))], ..Delta::default() };
+        let got = receiver.on_delta(late, Hlc::ZERO, NOW_MS).unwrap();
+        assert_eq!((got.rows.len(), got.tentative), (1, Some(Heads::new())));
+        let rest = Delta { rows: vec![row(2, bits(9))], ..Delta::default() };
+        assert_eq!(receiver.on_delta(rest, Hlc::ZERO, NOW_MS).unwrap().tentative, None);
+        let end = Delta { last: true, ..Delta::default() };
+        let claim = receiver.on_delta(end, Hlc::ZERO, NOW_MS).unwrap().claim;
+        assert_eq!(claim, Some(heads(&[(1, 10), (2, 20)])));
     }
 
     #[test]
@@ -307,9 +332,13 @@ mod tests {
     #[test]
     fn claims_beyond_the_bound_are_clipped() {
         let mut receiver = receiver();
-        let far = first([(origin(1), Hlc::MAX)].into_iter().collect(), vec![], true);
+        let within = Hlc::at_ms(NOW_MS + 1_000);
+        let snapshot = [(origin(1), Hlc::MAX), (origin(2), within)].into_iter().collect();
+        let far = first(snapshot, vec![], true);
         let claim = receiver.on_delta(far, Hlc::ZERO, NOW_MS).unwrap().claim.unwrap();
-        assert!(!claim.get(origin(1)).is_beyond(NOW_MS, 1_001));
+        // Not to the bound: the clock that follows a claim must not come to stand there.
+        assert_eq!(claim.get(origin(1)), Hlc::at_ms(NOW_MS));
+        assert_eq!(claim.get(origin(2)), within);
     }
 
     #[test]

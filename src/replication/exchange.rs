@@ -189,8 +189,8 @@ where
     }
 
     let peer = theirs.origin;
-    let own_handle = dialler.as_ref().map(|peer| Arc::clone(&peer.handle));
-    let handle = shared.links.report_of(node, peer, own_handle.as_ref());
+    let own_handle = dialler.as_ref().map(|peer| &peer.handle);
+    let handle = shared.links.report_of(node, peer, own_handle);
     if let Some(dialler) = &mut dialler {
         dialler.handle = Arc::clone(&handle);
         dialler.origin = Some(peer);

@@ -8,7 +8,11 @@
 //! inside the transaction; a row, its change-index entry, what is known of it and the record of a
 //! conflict stand or fall together.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
@@ -24,8 +28,9 @@ use crate::{
     protocol::{Clock, SequenceIds},
 };
 
-/// How far ahead of the clock a ceiling is reserved, in milliseconds: an idle store commits once in
-/// about half of that, and a restarted one goes on at most so far ahead of the wall clock.
+/// How far ahead of the wall clock a ceiling is reserved, in milliseconds: an idle store commits
+/// once in that time, and a restarted one goes on at most so far ahead of the wall clock, however
+/// often it was restarted.
 const CEILING_RESERVE_MS: u64 = 3_000;
 
 /// What is asked of the writer.
@@ -87,6 +92,16 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The key, where the client names it.
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Operation::Put { key, .. } | Operation::Delete { key } => Some(key),
+            Operation::InsertSequence { .. } => None,
+        }
+    }
+}
+
 /// What became of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -125,7 +140,7 @@ pub enum RefusedError {
          use ID_KIND_UUID_V7"
     )]
     NoSequence,
-    /// All 2^64 are used.
+    /// All up to 2^64 are used.
     #[error("id_kind: table {0} has used up its sequence ids; use ID_KIND_UUID_V7")]
     SequenceExhausted(TableName),
 }
@@ -204,8 +219,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: nothing of the group was written, and whether the store can go on is
-    /// doubtful: stop the node.
+    /// [`StoreError`]: no reader sees anything of the group, but where the disk failed late, the
+    /// whole group may be found there at the next start. Whether the store can go on is doubtful:
+    /// stop the node.
     pub fn apply(&mut self, now_ms: u64, requests: &[Request]) -> Result<Applied, StoreError> {
         let published = self.store.published();
         if requests.iter().all(|request| matches!(request, Request::Advance)) {
@@ -243,12 +259,18 @@ impl Writer {
                 Request::Advance => Outcome::Advanced,
             });
         }
-        let (heads, names, changed) = transaction.finish()?;
+        // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
+        // clock then, two idle peers would answer each other's checkpoints for ever.
+        let speaks = !requests.iter().all(|request| matches!(request, Request::Remote(_)));
+        let (heads, names, changed) = transaction.finish(speaks)?;
 
+        // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
+        // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
+        let ahead_of_now = |ms| Hlc::at_ms(now_ms.saturating_add(ms));
         let last = self.clock.last();
         let mut ceiling = self.ceiling;
-        if Hlc::at_ms(last.ms() + CEILING_RESERVE_MS / 2) > ceiling {
-            ceiling = Hlc::at_ms(last.ms() + CEILING_RESERVE_MS);
+        if last > ceiling || ahead_of_now(CEILING_RESERVE_MS / 2) > ceiling {
+            ceiling = last.max(ahead_of_now(CEILING_RESERVE_MS));
             write.open_table(tables::META)?.insert(tables::META_CEILING, ceiling.bits())?;
         }
         write.commit()?;
@@ -307,10 +329,16 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Writes the heads; gives them, the table names where they changed, and the changed rows.
+    /// Writes the heads, the own one with them where this origin `speaks`; gives them, the table
+    /// names where they changed, and the changed rows.
     #[expect(clippy::type_complexity, reason = "three results, taken apart at once")]
-    fn finish(mut self) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
-        self.heads.raise(self.origin, self.clock.last());
+    fn finish(
+        mut self,
+        speaks: bool,
+    ) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
+        if speaks {
+            self.heads.raise(self.origin, self.clock.last());
+        }
         let mut table = self.write.open_table(tables::HEADS)?;
         for (origin, hlc) in self.heads.iter() {
             if hlc > self.durable_heads.get(origin) {
@@ -337,9 +365,10 @@ impl<'t> Transaction<'t> {
         &mut self,
         batch: &LocalBatch,
     ) -> Result<Result<Vec<Written>, RefusedError>, StoreError> {
-        if let Err(refused) = self.check(batch) {
-            return Ok(Err(refused));
-        }
+        let mut ids = match self.check(batch)? {
+            Ok(ids) => ids.into_iter(),
+            Err(refused) => return Ok(Err(refused)),
+        };
         let mut results = Vec::with_capacity(batch.writes.len());
         for write in &batch.writes {
             let table = self.table_id(&write.table)?;
@@ -349,8 +378,9 @@ impl<'t> Transaction<'t> {
                 }
                 Operation::Delete { key } => (key.clone(), None, None),
                 Operation::InsertSequence { value, expires_at_ms } => {
-                    let ids = batch.sequence.expect("checked before the first write");
-                    (self.next_id(table, ids)?, Some(value), *expires_at_ms)
+                    let id = ids.next().expect("one for each such insert");
+                    self.write.open_table(tables::SEQUENCES)?.insert(table.0, id)?;
+                    (key_of_id(id), Some(value), *expires_at_ms)
                 }
             };
             let place = codec::place(table, key.as_slice());
@@ -362,36 +392,68 @@ impl<'t> Transaction<'t> {
         Ok(Ok(results))
     }
 
-    /// Whether the batch may be written at all: afterwards nothing refuses a part of it.
-    fn check(&self, batch: &LocalBatch) -> Result<(), RefusedError> {
+    /// Whether the batch may be written at all: afterwards nothing refuses a part of it. Gives the
+    /// ids of its sequence inserts, in order.
+    fn check(&self, batch: &LocalBatch) -> Result<Result<Vec<u64>, RefusedError>, StoreError> {
         let ahead_ms = self.clock.last().ms().saturating_sub(self.now_ms);
         if ahead_ms > batch.drift_bound_ms {
-            return Err(RefusedError::ClockAhead { ahead_ms, bound_ms: batch.drift_bound_ms });
+            let bound_ms = batch.drift_bound_ms;
+            return Ok(Err(RefusedError::ClockAhead { ahead_ms, bound_ms }));
         }
         let mut new_tables = Vec::new();
-        for LocalWrite { table, operation } in &batch.writes {
+        for LocalWrite { table, .. } in &batch.writes {
             if self.names.id(table).is_none() && !new_tables.contains(&table) {
                 if !batch.create_tables {
-                    return Err(RefusedError::NoTable(table.clone()));
+                    return Ok(Err(RefusedError::NoTable(table.clone())));
                 }
                 new_tables.push(table);
                 if self.names.names.len() + new_tables.len() > TABLES_MAX {
-                    return Err(RefusedError::TooManyTables(table.clone()));
-                }
-            }
-            if matches!(operation, Operation::InsertSequence { .. }) {
-                let ids = batch.sequence.ok_or(RefusedError::NoSequence)?;
-                let last = self.last_id(table).map_err(|_| RefusedError::NoSequence)?;
-                let room = u64::MAX - last;
-                // One step of the increment for each write of the batch, and one to reach the
-                // offset's residue, is more than enough.
-                let steps = batch.writes.len() as u64 + 1;
-                if room / ids.increment < steps {
-                    return Err(RefusedError::SequenceExhausted(table.clone()));
+                    return Ok(Err(RefusedError::TooManyTables(table.clone())));
                 }
             }
         }
-        Ok(())
+        self.next_ids(batch)
+    }
+
+    /// For each sequence insert the next id of its table whose place was never used, nor is named
+    /// by this batch: a client may put a row there by hand.
+    fn next_ids(&self, batch: &LocalBatch) -> Result<Result<Vec<u64>, RefusedError>, StoreError> {
+        let mut ids = Vec::new();
+        if batch.writes.iter().all(|write| write.operation.key().is_some()) {
+            return Ok(Ok(ids));
+        }
+        let mut last_ids: HashMap<&TableName, u64> = HashMap::new();
+        let named: HashSet<(&TableName, &Key)> =
+            batch.writes.iter().filter_map(|w| Some((&w.table, w.operation.key()?))).collect();
+        for LocalWrite { table, operation } in &batch.writes {
+            if operation.key().is_some() {
+                continue;
+            }
+            let Some(sequence) = batch.sequence else { return Ok(Err(RefusedError::NoSequence)) };
+            let mut id = match last_ids.get(table).copied() {
+                Some(id) => id,
+                None => self.last_id(table)?,
+            };
+            loop {
+                let Some(next) = sequence.after(id) else {
+                    return Ok(Err(RefusedError::SequenceExhausted(table.clone())));
+                };
+                id = next;
+                let key = key_of_id(id);
+                if !named.contains(&(table, &key)) && !self.is_used(table, &key)? {
+                    break;
+                }
+            }
+            last_ids.insert(table, id);
+            ids.push(id);
+        }
+        Ok(Ok(ids))
+    }
+
+    /// Whether a row, dead or not, stands there.
+    fn is_used(&self, table: &TableName, key: &Key) -> Result<bool, StoreError> {
+        let Some(id) = self.names.id(table) else { return Ok(false) };
+        Ok(self.rows.get(codec::place(id, key.as_slice()).as_slice())?.is_some())
     }
 
     fn last_id(&self, table: &TableName) -> Result<u64, StoreError> {
@@ -399,24 +461,6 @@ impl<'t> Transaction<'t> {
         let sequences = self.write.open_table(tables::SEQUENCES)?;
         let last = sequences.get(id.0)?.map_or(0, |entry| entry.value());
         Ok(last)
-    }
-
-    /// The next sequence id whose place was never used; durable with this transaction.
-    fn next_id(&mut self, table: codec::TableId, ids: SequenceIds) -> Result<Key, StoreError> {
-        let mut sequences = self.write.open_table(tables::SEQUENCES)?;
-        let mut id = sequences.get(table.0)?.map_or(0, |entry| entry.value());
-        loop {
-            // The least number above the last one that is congruent to the offset.
-            let residue = ids.offset % ids.increment;
-            let step = (residue + ids.increment - id % ids.increment) % ids.increment;
-            id += if step == 0 { ids.increment } else { step };
-            let key = Key::new(id.to_string()).expect("at most 20 digits");
-            // A client may have put a row there by hand.
-            if self.rows.get(codec::place(table, key.as_slice()).as_slice())?.is_none() {
-                sequences.insert(table.0, id)?;
-                return Ok(key);
-            }
-        }
     }
 
     fn write_row(
@@ -567,6 +611,10 @@ impl<'t> Transaction<'t> {
         self.tables.insert(id.0, table.as_str())?;
         Ok(id)
     }
+}
+
+fn key_of_id(id: u64) -> Key {
+    Key::new(id.to_string()).expect("at most 20 digits")
 }
 
 /// What a new write by `own` says it has seen: what is known, but for what `seen` says already and

@@ -43,6 +43,9 @@ pub enum OpenError {
         /// Why.
         source: redb::DatabaseError,
     },
+    /// The store can be read, but takes no write.
+    #[error("data: the first write failed: {0}")]
+    FirstWrite(String),
     /// Reading or writing failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,7 +66,8 @@ impl From<redb::StorageError> for OpenError {
     }
 }
 
-/// The store could not be read or written. A write that fails so has changed nothing.
+/// The store could not be read or written. A write that fails so is not seen by any reader; but
+/// where the disk failed late, it may be found there at the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// From redb: the disk, or the file's contents.

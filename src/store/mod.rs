@@ -1,6 +1,7 @@
 //! The store: every row this node has, in one redb file.
 //!
 //! ```text
+//! file.rs      the file: this user's alone, begun again where its creation was cut short
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
@@ -17,8 +18,11 @@
 mod apply;
 mod codec;
 mod error;
+mod file;
 mod snapshot;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -113,8 +117,9 @@ impl Store {
     /// [`OpenError`]: another process has it open, it is damaged or of a newer format.
     pub fn open(data: &Path, config: &StoreConfig) -> Result<(Store, Writer), OpenError> {
         let folder_error = |source| OpenError::Folder { path: data.to_owned(), source };
-        create_private_folder(data).map_err(folder_error)?;
+        file::create_private_folder(data).map_err(folder_error)?;
         let path = data.join(STORE_FILE);
+        file::begin_again_where_unfinished(&path)?;
         let database = Database::builder()
             .set_cache_size(config.cache_bytes)
             .create(&path)
@@ -131,6 +136,7 @@ impl Store {
         backend: impl StorageBackend,
         config: &StoreConfig,
     ) -> Result<(Store, Writer), OpenError> {
+        file::empty_where_unfinished(&backend).map_err(StoreError::from)?;
         let database = Database::builder()
             .set_cache_size(config.cache_bytes)
             .create_with_backend(backend)
@@ -267,13 +273,4 @@ impl Store {
             published.tables = Arc::new(tables);
         }
     }
-}
-
-/// Rows are nobody's business but this user's.
-fn create_private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

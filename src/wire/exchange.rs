@@ -6,8 +6,8 @@ use crate::{
     protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds},
 };
 
-/// The most origins a frame may name.
-const HEADS_MAX: usize = 100_000;
+/// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
+const HEADS_MAX: usize = 10_000;
 
 /// Why a frame cannot be used. The stream ends; nothing of the frame was merged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
