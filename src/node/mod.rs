@@ -15,6 +15,7 @@
 mod error;
 mod follow;
 mod members;
+mod mutation;
 mod recent;
 mod report;
 mod status;
@@ -31,12 +32,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
+pub use mutation::{Change, IdKind, Mutation};
 pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
@@ -45,11 +46,11 @@ pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};
 
 use crate::{
-    model::{Heads, Hlc, Key, Origin, Row, TableName},
+    model::{Heads, Hlc, Origin, Row},
     protocol::SequenceIds,
     store::{
-        LocalBatch, LocalWrite, MergeReport, OpenError, Operation, Outcome, RemoteBatch, Request,
-        Snapshot, Store, StoreConfig, StoreError, Written,
+        LocalBatch, LocalWrite, MergeReport, OpenError, Outcome, RemoteBatch, Request, Snapshot,
+        Store, StoreConfig, StoreError, Written,
     },
 };
 use members::Members;
@@ -95,52 +96,6 @@ impl NodeConfig {
             clock: Arc::new(SystemClock),
         }
     }
-}
-
-/// What a client changes.
-#[derive(Clone, Debug)]
-pub struct Mutation {
-    /// The table.
-    pub table: TableName,
-    /// What is done there.
-    pub change: Change,
-}
-
-/// What a client does to a row.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// Replaces the whole row.
-    Put {
-        /// The row's key.
-        key: Key,
-        /// Its new value.
-        value: Bytes,
-        /// How long it lives; `None`: for ever.
-        ttl: Option<Duration>,
-    },
-    /// Deletes the row.
-    Delete {
-        /// The row's key.
-        key: Key,
-    },
-    /// Writes a row under a key that the node makes.
-    Insert {
-        /// Its value.
-        value: Bytes,
-        /// How long it lives; `None`: for ever.
-        ttl: Option<Duration>,
-        /// Which kind of key.
-        id: IdKind,
-    },
-}
-
-/// Which kind of key the node makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdKind {
-    /// A UUID version 7 as text.
-    UuidV7,
-    /// A number of the site's own, in decimal.
-    Sequence,
 }
 
 /// A client's writes, durable.
@@ -277,7 +232,7 @@ impl Node {
             .into_iter()
             .map(|Mutation { table, change }| LocalWrite {
                 table,
-                operation: operation_of(change, now_ms),
+                operation: change.into_operation(now_ms),
             })
             .collect();
         let results = self.write_local(writes, self.shared.create_tables).await?;
@@ -575,30 +530,6 @@ impl Shared {
         }
         self.stopped.cancel();
     }
-}
-
-fn operation_of(change: Change, now_ms: u64) -> Operation {
-    let expires_at_ms = |ttl: Option<Duration>| {
-        ttl.map(|ttl| now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
-    };
-    match change {
-        Change::Put { key, value, ttl } => {
-            Operation::Put { key, value, expires_at_ms: expires_at_ms(ttl) }
-        }
-        Change::Delete { key } => Operation::Delete { key },
-        Change::Insert { value, ttl, id: IdKind::Sequence } => {
-            Operation::InsertSequence { value, expires_at_ms: expires_at_ms(ttl) }
-        }
-        Change::Insert { value, ttl, id: IdKind::UuidV7 } => {
-            Operation::Put { key: uuid_v7(now_ms), value, expires_at_ms: expires_at_ms(ttl) }
-        }
-    }
-}
-
-/// A key in order of time, with 74 random bits: two never meet.
-fn uuid_v7(now_ms: u64) -> Key {
-    let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &rand::random()).into_uuid();
-    Key::new(id.to_string()).expect("36 characters")
 }
 
 /// The stamp that a wait of a mirror or peer is measured from.

@@ -4,6 +4,7 @@
 //! file.rs      the file: this user's alone, begun again where its creation was cut short
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
+//! request.rs   what is asked of the writer, and what became of it
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
 //! snapshot.rs  reads: one row, a range, everything above some heads
 //! ```
@@ -19,6 +20,7 @@ mod apply;
 mod codec;
 mod error;
 mod file;
+mod request;
 mod snapshot;
 mod tables;
 #[cfg(test)]
@@ -32,11 +34,12 @@ use std::{
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
 
-pub use apply::{
-    Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
-    Request, Writer, Written,
-};
+pub use apply::Writer;
 pub use error::{OpenError, StoreError};
+pub use request::{
+    Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
+    Request, Written,
+};
 pub use snapshot::{Changes, Scan, ScanRange, Snapshot};
 
 use crate::{

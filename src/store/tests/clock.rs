@@ -1,3 +1,5 @@
+//! Stamps, heads and the ceiling, over restarts and clocks that are set back.
+
 use super::*;
 
 /// A restarted store may go on so far ahead of the wall clock.

@@ -1,3 +1,5 @@
+//! The names and bytes of the tables are a contract.
+
 use redb::{ReadTransaction, TableDefinition};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Whatever happens, rows and change index tell the same.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A peer's rows: who stands, what is claimed, what is recorded.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Sequence ids: never twice, over restarts and changed settings.
+
 use super::*;
 
 fn ids(site: &mut Site, count: usize) -> Vec<String> {

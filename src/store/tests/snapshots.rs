@@ -1,3 +1,5 @@
+//! A snapshot shows one moment.
+
 use super::*;
 
 fn scanned(snapshot: &Snapshot, range: &ScanRange) -> Vec<String> {

@@ -1,3 +1,5 @@
+//! A client's writes: what stands afterwards, and what is refused.
+
 use super::*;
 
 #[test]
