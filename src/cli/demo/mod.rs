@@ -262,11 +262,12 @@ async fn leave_running(
     stage.working("Joining the nodes directly: the line that could be cut ends with the demo");
     fra.restart(Some(nyc.address)).await?;
     stage.title("Left running");
+    let own = std::env::current_exe().context("cannot find the lastword program itself")?;
     let mut ids = Vec::new();
     for site in [&*fra, nyc] {
         stage.line(&format!("  {}", site.name));
         stage.line(&format!("    status page   http://127.0.0.1:{}", site.http_port));
-        stage.line(&format!("    gRPC          lastword --server {} status", site.url()));
+        stage.line(&format!("    gRPC          {} status --server {}", own.display(), site.url()));
         stage.line(&format!("    MariaDB       {}", site.mariadb.client_command()));
         ids.extend(site.leave());
     }
