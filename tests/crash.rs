@@ -18,18 +18,20 @@ use lastword::{
     model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Row, TableName, Version},
     protocol::SequenceIds,
     store::{
-        LocalBatch, LocalWrite, Operation, Outcome, RemoteBatch, Request, ScanRange, Store,
+        LocalBatch, LocalWrite, Moving, Operation, Outcome, RemoteBatch, Request, ScanRange, Store,
         StoreConfig, Writer, Written,
     },
 };
 
-const HISTORIES: u64 = 60;
+const HISTORIES: u64 = 100;
 const GROUPS: usize = 40;
 const NOON_MS: u64 = 1_700_000_000_000;
-/// A commit takes about so many operations of the disk.
-const COMMIT_OPERATIONS_MAX: usize = 40;
+/// An opening, or a move into redb, takes about so many operations of a disk.
+const OPERATIONS_MAX: usize = 40;
+/// A commit takes about so many of the log's.
+const COMMIT_OPERATIONS_MAX: usize = 4;
 /// And so many of them are syncs.
-const COMMIT_SYNCS_MAX: usize = 4;
+const COMMIT_SYNCS_MAX: usize = 3;
 
 /// A history is named by its seed: to look into one, narrow the range to it.
 #[test]
@@ -60,6 +62,7 @@ struct History {
     seed: u64,
     dice: Dice,
     disk: Disk,
+    log: Disk,
     open: Option<(Store, Writer)>,
     now_ms: u64,
     /// The standing version and value of each key, as acknowledged.
@@ -87,6 +90,7 @@ impl History {
             seed,
             dice: Dice::new(seed),
             disk: Disk::default(),
+            log: Disk::default(),
             open: None,
             now_ms: NOON_MS,
             rows: BTreeMap::new(),
@@ -106,9 +110,11 @@ impl History {
             let effect = self.group();
             let crash = self.dice.chance(40);
             if crash && self.dice.chance(50) {
-                self.disk.fail_at_sync(self.dice.below(COMMIT_SYNCS_MAX));
+                self.log.fail_at_sync(self.dice.below(COMMIT_SYNCS_MAX));
+            } else if crash && self.dice.chance(60) {
+                self.log.fail_after(self.dice.below(COMMIT_OPERATIONS_MAX));
             } else if crash {
-                self.disk.fail_after(self.dice.below(COMMIT_OPERATIONS_MAX));
+                self.disk.fail_after(self.dice.below(OPERATIONS_MAX));
             }
             let (_, writer) = self.open.as_mut().unwrap();
             let applied = writer.apply(self.now_ms, &effect.requests);
@@ -119,7 +125,7 @@ impl History {
             let (store, _) = self.open.as_ref().unwrap();
             self.shown.join(&store.heads());
             if crash {
-                self.disk = self.disk.cut(&mut self.dice);
+                self.cut();
                 self.reopen(crashes);
                 match acknowledged {
                     true => crashes.idle += 1,
@@ -137,16 +143,24 @@ impl History {
     /// Opens the store on its disk, which may fail meanwhile, until it is open.
     fn reopen(&mut self, crashes: &mut Crashes) {
         self.open = None;
-        let config =
-            StoreConfig { fresh_origin: Origin::from_bytes([1; 16]), cache_bytes: 1 << 16 };
+        // Memory moves into redb, and commits go over several segments, every now and then.
+        let config = StoreConfig {
+            cache_bytes: 1 << 16,
+            memory_bytes: 30_000,
+            segment_bytes: 8_192,
+            moving: Moving::Inline,
+            ..StoreConfig::new(Origin::from_bytes([1; 16]), 7)
+        };
         while self.dice.chance(30) {
-            self.disk.fail_after(self.dice.below(COMMIT_OPERATIONS_MAX));
-            let opened = Store::open_on(self.disk.clone(), &config);
+            let operations = self.dice.below(OPERATIONS_MAX);
+            let failing = if self.dice.chance(20) { &self.log } else { &self.disk };
+            failing.fail_after(operations);
+            let opened = Store::open_on(self.disk.clone(), self.log.clone(), &config);
             crashes.at_opening += u32::from(opened.is_err());
             drop(opened);
-            self.disk = self.disk.cut(&mut self.dice);
+            self.cut();
         }
-        let opened = Store::open_on(self.disk.clone(), &config);
+        let opened = Store::open_on(self.disk.clone(), self.log.clone(), &config);
         self.open = Some(opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed)));
         let (store, _) = self.open.as_ref().unwrap();
         let heads = store.heads();
@@ -156,6 +170,11 @@ impl History {
             self.seed,
             self.shown
         );
+    }
+
+    fn cut(&mut self) {
+        self.disk = self.disk.cut(&mut self.dice);
+        self.log = self.log.cut(&mut self.dice);
     }
 
     fn group(&mut self) -> Effect {

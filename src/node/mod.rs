@@ -160,9 +160,10 @@ impl Node {
     ///
     /// [`OpenError`]: the folder, another process, or the file; the text says which and what to do.
     pub async fn open(config: NodeConfig) -> Result<Node, OpenError> {
+        let fresh_origin = Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes());
         let store_config = StoreConfig {
-            fresh_origin: Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
             cache_bytes: config.cache_bytes,
+            ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();
         let (store, writer) =

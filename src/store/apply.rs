@@ -4,22 +4,29 @@
 //! requests of many callers --> [ stamp or merge | rows, changes, known, heads, conflicts ] --> commit
 //! ```
 //!
-//! A group of requests shares one durable commit. Stamps are given here, by the one [`Writer`],
+//! A group of requests shares one durable commit: one record of the log, synced. Stamps are given here, by the one [`Writer`],
 //! inside the transaction; a row, its change-index entry, what is known of it and the record of a
 //! conflict stand or fall together.
 
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    ops::Bound,
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::{
     Applied, CONFLICTS_KEPT_MAX, LocalBatch, LocalWrite, MergeReport, Operation, Outcome,
     Published, RefusedError, RemoteBatch, Request, Store, StoreError, TABLES_MAX, TableIds,
-    Written, codec, tables,
+    Written,
+    batch::{Batch, number_at},
+    codec,
+    flush::{self, Job, Mover},
+    log::Log,
+    memory::Memory,
+    tables::{self, Space},
 };
 use crate::{
     model::{
@@ -41,11 +48,30 @@ pub struct Writer {
     clock: Clock,
     /// Durable: no stamp or head above it was sent anywhere.
     ceiling: Hlc,
+    log: Log,
+    /// `None`: the writer moves memory into redb itself.
+    mover: Option<Mover>,
+    /// A memory with so many bytes of log is moved into redb.
+    memory_bytes: usize,
+    /// A commit failed half-way: what it left in memory must never be seen.
+    failed: bool,
+    /// Whether memory could be moved into redb after the last commit.
+    moved: Result<(), StoreError>,
 }
 
+/// A writer waits for the mover when its memory has grown to so many times its size.
+const MEMORY_GROWTH_MAX: usize = 4;
+
 impl Writer {
-    pub(super) fn new(store: Store, clock: Clock, ceiling: Hlc) -> Result<Writer, StoreError> {
-        Ok(Writer { store, clock, ceiling })
+    pub(super) fn new(
+        store: Store,
+        clock: Clock,
+        ceiling: Hlc,
+        log: Log,
+        mover: Option<Mover>,
+        memory_bytes: usize,
+    ) -> Writer {
+        Writer { store, clock, ceiling, log, mover, memory_bytes, failed: false, moved: Ok(()) }
     }
 
     /// By how much stamps lead the wall clock, in milliseconds.
@@ -70,7 +96,7 @@ impl Writer {
             if head <= self.ceiling {
                 let mut heads = (*published.heads).clone();
                 heads.raise(self.store.origin(), head);
-                self.store.publish(heads, None);
+                self.store.publish(heads, None, None);
                 return Ok(Applied {
                     outcomes: vec![Outcome::Advanced; requests.len()],
                     rows: Vec::new(),
@@ -88,10 +114,26 @@ impl Writer {
         now_ms: u64,
         requests: &[Request],
     ) -> Result<Applied, StoreError> {
-        let mut write = self.store.shared.database.begin_write()?;
-        write.set_two_phase_commit(true);
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        self.failed = true;
+        std::mem::replace(&mut self.moved, Ok(()))?;
+        let applied = self.try_commit(published, now_ms, requests)?;
+        self.failed = false;
+        Ok(applied)
+    }
+
+    fn try_commit(
+        &mut self,
+        published: &Published,
+        now_ms: u64,
+        requests: &[Request],
+    ) -> Result<Applied, StoreError> {
+        let sequence = self.log.next();
+        let batch = Batch::begin(published.view.clone(), sequence);
         let mut transaction =
-            Transaction::begin(&write, published, self.store.origin(), &mut self.clock, now_ms)?;
+            Transaction::begin(batch, published, self.store.origin(), &mut self.clock, now_ms);
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
             outcomes.push(match request {
@@ -103,7 +145,7 @@ impl Writer {
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
         let speaks = !requests.iter().all(|request| matches!(request, Request::Remote(_)));
-        let (heads, names, changed) = transaction.finish(speaks)?;
+        let Finished { mut batch, heads, names, changed } = transaction.finish(speaks)?;
 
         // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
         // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
@@ -112,12 +154,16 @@ impl Writer {
         let mut ceiling = self.ceiling;
         if last > ceiling || ahead_of_now(CEILING_RESERVE_MS / 2) > ceiling {
             ceiling = last.max(ahead_of_now(CEILING_RESERVE_MS));
-            write.open_table(tables::META)?.insert(tables::META_CEILING, ceiling.bits())?;
+            batch.put_number(Space::State, tables::STATE_CEILING, ceiling.bits());
         }
-        write.commit()?;
+        let mut record = batch.into_record();
+        self.log.append(&mut record)?;
 
         self.ceiling = ceiling;
-        self.store.publish(heads, names);
+        published.view.memories[0].add_log_bytes(record.len());
+        self.store.publish(heads, names, Some(sequence));
+        // This commit stands, whatever becomes of that.
+        self.moved = self.move_where_due(sequence);
         let mut rows: Vec<Row> = changed.into_values().collect();
         rows.sort_unstable_by_key(|row| {
             let version = row.body.version();
@@ -125,9 +171,53 @@ impl Writer {
         });
         Ok(Applied { outcomes, rows, heads: self.store.heads(), committed: true })
     }
+
+    /// Moves what is in memory into redb, and waits for it.
+    #[cfg(test)]
+    pub(super) fn move_all(&mut self) -> Result<(), StoreError> {
+        let full = std::mem::replace(&mut self.memory_bytes, 0);
+        let moved = self.move_where_due(self.log.next() - 1);
+        self.memory_bytes = full;
+        moved
+    }
+
+    /// Gives a full memory to the mover, or waits for it where memory has grown too far.
+    fn move_where_due(&mut self, sequence: u64) -> Result<(), StoreError> {
+        let memory = Arc::clone(&self.store.published().view.memories[0]);
+        let bytes = memory.log_bytes();
+        if bytes < self.memory_bytes {
+            return Ok(());
+        }
+        if let Some(mover) = &self.mover
+            && !mover.is_idle()?
+        {
+            if bytes < self.memory_bytes * MEMORY_GROWTH_MAX {
+                return Ok(());
+            }
+            mover.wait_idle()?;
+        }
+        let segments = self.log.rotate();
+        self.store.shared.change_published(|published| {
+            published.view.memories.insert(0, Arc::new(Memory::new()));
+        });
+        let job = Job { memory, sequence, segments };
+        match &self.mover {
+            Some(mover) => mover.give(job),
+            None => flush::run(&self.store.shared, self.log.returned(), job)?,
+        }
+        Ok(())
+    }
 }
 
-/// The tables of one transaction, open, and what it has done so far.
+/// What a transaction leaves to be made durable and published.
+struct Finished {
+    batch: Batch,
+    heads: Heads,
+    names: Option<TableIds>,
+    changed: HashMap<Bytes, Row>,
+}
+
+/// One commit under way, and what it has done so far.
 struct Transaction<'t> {
     origin: Origin,
     clock: &'t mut Clock,
@@ -135,25 +225,22 @@ struct Transaction<'t> {
     names: Cow<'t, TableIds>,
     heads: Heads,
     durable_heads: &'t Heads,
-    changed: HashMap<Vec<u8>, Row>,
+    changed: HashMap<Bytes, Row>,
     conflicts_recorded: u64,
-    write: &'t WriteTransaction,
-    tables: Table<'t, u32, &'static str>,
-    rows: Table<'t, &'static [u8], &'static [u8]>,
-    changes: Table<'t, &'static [u8; 24], &'static [u8]>,
-    known: Table<'t, &'static [u8], &'static [u8]>,
+    rows_added: u64,
+    batch: Batch,
 }
 
 impl<'t> Transaction<'t> {
     fn begin(
-        write: &'t WriteTransaction,
+        batch: Batch,
         published: &'t Published,
         origin: Origin,
         clock: &'t mut Clock,
         now_ms: u64,
-    ) -> Result<Transaction<'t>, StoreError> {
+    ) -> Transaction<'t> {
         clock.advance(now_ms);
-        Ok(Transaction {
+        Transaction {
             origin,
             clock,
             now_ms,
@@ -162,44 +249,52 @@ impl<'t> Transaction<'t> {
             durable_heads: &published.heads,
             changed: HashMap::new(),
             conflicts_recorded: 0,
-            write,
-            tables: write.open_table(tables::TABLES)?,
-            rows: write.open_table(tables::ROWS)?,
-            changes: write.open_table(tables::CHANGES)?,
-            known: write.open_table(tables::KNOWN)?,
-        })
+            rows_added: 0,
+            batch,
+        }
     }
 
-    /// Writes the heads, the own one with them where this origin `speaks`; gives them, the table
-    /// names where they changed, and the changed rows.
-    #[expect(clippy::type_complexity, reason = "three results, taken apart at once")]
-    fn finish(
-        mut self,
-        speaks: bool,
-    ) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
+    /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
+    fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
         if speaks {
             self.heads.raise(self.origin, self.clock.last());
         }
-        let mut table = self.write.open_table(tables::HEADS)?;
         for (origin, hlc) in self.heads.iter() {
             if hlc > self.durable_heads.get(origin) {
-                table.insert(origin.as_bytes(), hlc.bits())?;
+                self.batch.put_number(Space::Heads, origin.as_bytes(), hlc.bits());
             }
         }
+        if self.rows_added > 0 {
+            let rows = self.batch.number(tables::STATE_ROWS)? + self.rows_added;
+            self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
+        }
         if self.conflicts_recorded > 0 {
-            let mut meta = self.write.open_table(tables::META)?;
-            let before = meta.get(tables::META_CONFLICTS_TOTAL)?.map_or(0, |entry| entry.value());
-            meta.insert(tables::META_CONFLICTS_TOTAL, before + self.conflicts_recorded)?;
-            let mut journal = self.write.open_table(tables::CONFLICTS)?;
-            for _ in CONFLICTS_KEPT_MAX..journal.len()? {
-                journal.pop_first()?;
-            }
+            self.trim_journal()?;
         }
         let names = match self.names {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
         };
-        Ok((self.heads, names, self.changed))
+        Ok(Finished { batch: self.batch, heads: self.heads, names, changed: self.changed })
+    }
+
+    /// Counts the conflicts, and lets the oldest go that are too many.
+    fn trim_journal(&mut self) -> Result<(), StoreError> {
+        let total = self.batch.number(tables::STATE_CONFLICTS_TOTAL)? + self.conflicts_recorded;
+        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_TOTAL, total);
+        let mut kept = self.batch.number(tables::STATE_CONFLICTS_KEPT)? + self.conflicts_recorded;
+        if kept > CONFLICTS_KEPT_MAX {
+            let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+            let mut oldest = self.batch.view().range(Space::Conflicts, from, to)?;
+            while kept > CONFLICTS_KEPT_MAX
+                && let Some((key, _)) = oldest.next()?
+            {
+                self.batch.remove(Space::Conflicts, key);
+                kept -= 1;
+            }
+        }
+        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_KEPT, kept);
+        Ok(())
     }
 
     fn write_all(
@@ -212,7 +307,7 @@ impl<'t> Transaction<'t> {
         };
         let mut results = Vec::with_capacity(batch.writes.len());
         for write in &batch.writes {
-            let table = self.table_id(&write.table)?;
+            let table = self.table_id(&write.table);
             let (key, value, expires_at_ms) = match &write.operation {
                 Operation::Put { key, value, expires_at_ms } => {
                     (key.clone(), Some(value), *expires_at_ms)
@@ -220,7 +315,7 @@ impl<'t> Transaction<'t> {
                 Operation::Delete { key } => (key.clone(), None, None),
                 Operation::InsertSequence { value, expires_at_ms } => {
                     let id = ids.next().expect("one for each such insert");
-                    self.write.open_table(tables::SEQUENCES)?.insert(table.0, id)?;
+                    self.batch.put_number(Space::Sequences, &table.0.to_be_bytes(), id);
                     (key_of_id(id), Some(value), *expires_at_ms)
                 }
             };
@@ -294,19 +389,17 @@ impl<'t> Transaction<'t> {
     /// Whether a row, dead or not, stands there.
     fn is_used(&self, table: &TableName, key: &Key) -> Result<bool, StoreError> {
         let Some(id) = self.names.id(table) else { return Ok(false) };
-        Ok(self.rows.get(codec::place(id, key.as_slice()).as_slice())?.is_some())
+        Ok(self.batch.get(Space::Rows, &codec::place(id, key.as_slice()))?.is_some())
     }
 
     fn last_id(&self, table: &TableName) -> Result<u64, StoreError> {
         let Some(id) = self.names.id(table) else { return Ok(0) };
-        let sequences = self.write.open_table(tables::SEQUENCES)?;
-        let last = sequences.get(id.0)?.map_or(0, |entry| entry.value());
-        Ok(last)
+        number_at(self.batch.view(), Space::Sequences, &id.0.to_be_bytes())
     }
 
     fn write_row(
         &mut self,
-        place: Vec<u8>,
+        place: Bytes,
         table: &TableName,
         key: &Key,
         value: Option<&[u8]>,
@@ -316,8 +409,10 @@ impl<'t> Transaction<'t> {
         let known = match &local {
             None => Knowledge::default(),
             Some(local) => {
-                let kept = self.known.remove(place.as_slice())?;
-                let kept = kept.map(|entry| codec::split_known_value(entry.value())).transpose()?;
+                let kept = self.kept_knowledge(&place)?;
+                if kept.is_some() {
+                    self.batch.remove(Space::Known, place.clone());
+                }
                 let mut known = kept.unwrap_or_else(|| Knowledge::of(local));
                 let version = local.version();
                 known.context.raise(version.origin, version.hlc);
@@ -336,7 +431,7 @@ impl<'t> Transaction<'t> {
         debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
         let existed = local.as_ref().is_some_and(|local| local.is_live(self.now_ms));
         let row = Row { table: table.clone(), key: key.clone(), body };
-        self.put(place, row, local.as_ref())?;
+        self.put(place, row, local.as_ref());
         Ok((version, existed))
     }
 
@@ -351,16 +446,15 @@ impl<'t> Transaction<'t> {
                 self.clock.observe(hlc);
             }
         }
+        let sender = Bytes::copy_from_slice(batch.sender.as_bytes());
         match (&batch.claim, &batch.tentative) {
             (Some(_), _) => {
-                let mut tentative = self.write.open_table(tables::TENTATIVE)?;
-                if tentative.get(batch.sender.as_bytes())?.is_some() {
-                    tentative.remove(batch.sender.as_bytes())?;
+                if self.batch.get(Space::Tentative, &sender)?.is_some() {
+                    self.batch.remove(Space::Tentative, sender);
                 }
             }
             (None, Some(heads)) => {
-                let mut tentative = self.write.open_table(tables::TENTATIVE)?;
-                tentative.insert(batch.sender.as_bytes(), heads.to_bytes().as_slice())?;
+                self.batch.put(Space::Tentative, sender, heads.to_bytes().into());
             }
             (None, None) => {}
         }
@@ -375,10 +469,10 @@ impl<'t> Transaction<'t> {
             report.passed_over += 1;
             return Ok(());
         }
-        let table = self.table_id(&row.table)?;
+        let table = self.table_id(&row.table);
         let place = codec::place(table, row.key.as_slice());
         let Some(local) = self.standing(&place)? else {
-            self.put(place, row.clone(), None)?;
+            self.put(place, row.clone(), None);
             report.stored += 1;
             return Ok(());
         };
@@ -386,10 +480,7 @@ impl<'t> Transaction<'t> {
             report.passed_over += 1;
             return Ok(());
         }
-        let kept = match self.known.get(place.as_slice())? {
-            Some(entry) => Some(codec::split_known_value(entry.value())?),
-            None => None,
-        };
+        let kept = self.kept_knowledge(&place)?;
         let merged = merge(&local, kept.as_ref(), &row.body);
         let (standing, loser) = match merged.winner {
             Winner::Incoming => (&row.body, &local),
@@ -400,14 +491,13 @@ impl<'t> Transaction<'t> {
             report.conflicts += 1;
         }
         if merged.known != Knowledge::of(standing) {
-            let value = codec::known_value(&merged.known);
-            self.known.insert(place.as_slice(), value.as_slice())?;
+            self.batch.put(Space::Known, place.clone(), codec::known_value(&merged.known).into());
         } else if kept.is_some() {
-            self.known.remove(place.as_slice())?;
+            self.batch.remove(Space::Known, place.clone());
         }
         match merged.winner {
             Winner::Incoming => {
-                self.put(place, row.clone(), Some(&local))?;
+                self.put(place, row.clone(), Some(&local));
                 report.stored += 1;
             }
             Winner::Local => report.passed_over += 1,
@@ -417,40 +507,48 @@ impl<'t> Transaction<'t> {
 
     /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
     fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
-        let mut journal = self.write.open_table(tables::CONFLICTS)?;
-        let value = codec::conflict_value(winner, loser);
-        let key = codec::conflict_key(loser.body.version());
-        if journal.insert(&key, value.as_slice())?.is_none() {
+        let key = Bytes::copy_from_slice(&codec::conflict_key(loser.body.version()));
+        if self.batch.get(Space::Conflicts, &key)?.is_none() {
             self.conflicts_recorded += 1;
         }
+        let value = codec::conflict_value(winner, loser);
+        self.batch.put(Space::Conflicts, key, value.into());
         Ok(())
     }
 
     fn standing(&self, place: &[u8]) -> Result<Option<Body>, StoreError> {
-        match self.rows.get(place)? {
-            Some(entry) => codec::body(entry.value()).map(Some),
-            None => Ok(None),
-        }
+        self.batch.get(Space::Rows, place)?.map(codec::body).transpose()
+    }
+
+    /// What is kept beside the row, where that is more than its writer knew.
+    fn kept_knowledge(&self, place: &[u8]) -> Result<Option<Knowledge>, StoreError> {
+        let kept = self.batch.get(Space::Known, place)?;
+        kept.map(|value| codec::split_known_value(&value)).transpose()
     }
 
     /// Puts a row in its place: one entry in the change index, whatever stood there before.
-    fn put(&mut self, place: Vec<u8>, row: Row, before: Option<&Body>) -> Result<(), StoreError> {
-        if let Some(before) = before {
-            self.changes.remove(&codec::change_key(before.version()))?;
+    fn put(&mut self, place: Bytes, row: Row, before: Option<&Body>) {
+        match before {
+            Some(before) => {
+                let key = codec::change_key(before.version());
+                self.batch.remove(Space::Changes, Bytes::copy_from_slice(&key));
+            }
+            None => self.rows_added += 1,
         }
-        self.changes.insert(&codec::change_key(row.body.version()), place.as_slice())?;
-        self.rows.insert(place.as_slice(), row.body.bytes().as_ref())?;
+        let key = codec::change_key(row.body.version());
+        self.batch.put(Space::Changes, Bytes::copy_from_slice(&key), place.clone());
+        self.batch.put(Space::Rows, place.clone(), row.body.bytes().clone());
         self.changed.insert(place, row);
-        Ok(())
     }
 
-    fn table_id(&mut self, table: &TableName) -> Result<codec::TableId, StoreError> {
+    fn table_id(&mut self, table: &TableName) -> codec::TableId {
         if let Some(id) = self.names.id(table) {
-            return Ok(id);
+            return id;
         }
         let id = self.names.to_mut().add(table);
-        self.tables.insert(id.0, table.as_str())?;
-        Ok(id)
+        let name = Bytes::copy_from_slice(table.as_str().as_bytes());
+        self.batch.put(Space::Tables, Bytes::copy_from_slice(&id.0.to_be_bytes()), name);
+        id
     }
 }
 

@@ -11,19 +11,17 @@ use super::StoreError;
 pub(super) struct TableId(pub(super) u32);
 
 /// Where a row stands: 4 bytes of table id, then the key.
-pub(super) fn place(table: TableId, key: &[u8]) -> Vec<u8> {
+pub(super) fn place(table: TableId, key: &[u8]) -> Bytes {
     let mut place = Vec::with_capacity(4 + key.len());
     place.put_u32(table.0);
     place.put_slice(key);
-    place
+    place.into()
 }
 
 /// The two parts of a place.
-pub(super) fn split_place(place: &[u8]) -> Result<(TableId, Key), StoreError> {
-    let (table, key) =
-        place.split_first_chunk::<4>().ok_or(StoreError::Damaged("the place of a row"))?;
-    let key = Key::new(Bytes::copy_from_slice(key))
-        .map_err(|_| StoreError::Damaged("the key of a row"))?;
+pub(super) fn split_place(place: &Bytes) -> Result<(TableId, Key), StoreError> {
+    let table = place.first_chunk::<4>().ok_or(StoreError::Damaged("the place of a row"))?;
+    let key = Key::new(place.slice(4..)).map_err(|_| StoreError::Damaged("the key of a row"))?;
     Ok((TableId(u32::from_be_bytes(*table)), key))
 }
 
@@ -36,12 +34,13 @@ pub(super) fn change_key(version: Version) -> [u8; 24] {
 }
 
 /// What [`change_key`] made.
-pub(super) fn split_change_key(key: &[u8; 24]) -> Version {
-    let (origin, hlc) = key.split_at(16);
-    Version {
-        origin: Origin::from_bytes(origin.try_into().expect("16 of 24 bytes")),
-        hlc: Hlc::from_bits(u64::from_be_bytes(hlc.try_into().expect("8 of 24 bytes"))),
-    }
+pub(super) fn split_change_key(key: &[u8]) -> Result<Version, StoreError> {
+    const DAMAGED: StoreError = StoreError::Damaged("a key of the change index");
+    let (origin, hlc) = key.split_first_chunk::<16>().ok_or(DAMAGED)?;
+    Ok(Version {
+        origin: Origin::from_bytes(*origin),
+        hlc: Hlc::from_bits(u64::from_be_bytes(hlc.try_into().map_err(|_| DAMAGED)?)),
+    })
 }
 
 /// The conflict journal's key: hlc, then origin, so that the oldest come first.
@@ -68,9 +67,9 @@ pub(super) fn conflict_value(winner: Version, loser: &Row) -> Vec<u8> {
 }
 
 /// What [`conflict_value`] made.
-pub(super) fn split_conflict_value(value: &[u8]) -> Result<(Version, Row), StoreError> {
+pub(super) fn split_conflict_value(value: Bytes) -> Result<(Version, Row), StoreError> {
     const DAMAGED: StoreError = StoreError::Damaged("an entry of the conflict journal");
-    let mut rest = Bytes::copy_from_slice(value);
+    let mut rest = value;
     let mut take =
         |length: usize| (rest.len() >= length).then(|| rest.split_to(length)).ok_or(DAMAGED);
     let winner = take(24)?;
@@ -107,8 +106,8 @@ pub(super) fn split_known_value(value: &[u8]) -> Result<Knowledge, StoreError> {
 }
 
 /// A row's body from the store's bytes.
-pub(super) fn body(bytes: &[u8]) -> Result<Body, StoreError> {
-    Body::decode(Bytes::copy_from_slice(bytes)).map_err(|_| StoreError::Damaged("a row"))
+pub(super) fn body(bytes: Bytes) -> Result<Body, StoreError> {
+    Body::decode(bytes).map_err(|_| StoreError::Damaged("a row"))
 }
 
 #[cfg(test)]
@@ -125,7 +124,8 @@ mod tests {
         assert!(change_key(version(0x1_00, 1)) > change_key(version(0xff, 1)));
         assert!(change_key(version(1, 2)) > change_key(version(2, 1)));
         assert!(conflict_key(version(2, 1)) > conflict_key(version(1, 2)));
-        assert_eq!(split_change_key(&change_key(version(7, 3))), version(7, 3));
+        assert_eq!(split_change_key(&change_key(version(7, 3))).unwrap(), version(7, 3));
+        assert!(split_change_key(&[0; 23]).is_err());
         assert!(place(TableId(1), b"\xff") < place(TableId(2), b""));
     }
 
@@ -144,9 +144,9 @@ mod tests {
             }),
         };
         let winner = Version { hlc: Hlc::from_bits(10), ..version };
-        let value = conflict_value(winner, &row);
-        assert_eq!(split_conflict_value(&value).unwrap(), (winner, row));
-        assert!(split_conflict_value(&value[..30]).is_err());
+        let value = Bytes::from(conflict_value(winner, &row));
+        assert_eq!(split_conflict_value(value.clone()).unwrap(), (winner, row));
+        assert!(split_conflict_value(value.slice(..30)).is_err());
 
         let known = Knowledge {
             seen: Hlc::from_bits(3),

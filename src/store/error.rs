@@ -79,6 +79,21 @@ pub enum StoreError {
          node an empty data folder and let it catch up from its peers"
     )]
     Damaged(&'static str),
+    /// The log of the newest commits.
+    #[error("store: {0}")]
+    Log(String),
+    /// What is in memory could not be moved into the file.
+    #[error("store: cannot move the newest rows into the file: {0}")]
+    Moving(String),
+    /// An earlier commit failed; the writer takes no more.
+    #[error("store: an earlier write failed")]
+    Failed,
+}
+
+impl From<super::log::LogError> for StoreError {
+    fn from(error: super::log::LogError) -> StoreError {
+        StoreError::Log(error.to_string())
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for StoreError {

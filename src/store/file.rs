@@ -44,6 +44,15 @@ pub(super) fn begin_again_where_unfinished(path: &Path) -> Result<(), OpenError>
     empty_where_unfinished(&file).map_err(error)
 }
 
+/// The log's file, created where it is missing.
+pub(super) fn open_log(path: &Path) -> io::Result<FileBackend> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    FileBackend::new(options.open(path)?).map_err(io::Error::other)
+}
+
 /// The same for any storage that nobody else has open.
 pub(super) fn empty_where_unfinished(storage: &impl StorageBackend) -> io::Result<()> {
     let length = storage.len()?;

@@ -1,41 +1,56 @@
-//! The store: every row this node has, in one redb file.
+//! The store: every row this node has, in a log, in memory and in one redb file.
 //!
 //! ```text
-//! file.rs      the file: this user's alone, begun again where its creation was cut short
-//! tables.rs    the redb tables: what each key and value is
-//! codec.rs     their bytes
 //! request.rs   what is asked of the writer, and what became of it
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
-//! snapshot.rs  reads: one row, a range, everything above some heads
+//! batch.rs     what a commit changes: into memory, and into its record
+//! log.rs       what makes it durable: one sequential write, one sync
+//! memory.rs    the newest changes, until they are moved
+//! flush.rs     moves them into redb, many commits at once, sorted
+//! view.rs      memory over redb, one consistent moment
+//! snapshot.rs  reads of it: one row, a range, everything above some heads
+//! tables.rs    the redb tables: what each key and value is
+//! codec.rs     their bytes
+//! file.rs      the files: this user's alone, begun again where their creation was cut short
 //! ```
 //!
 //! What the layers above see is narrow: [`Store::open`] gives a [`Writer`], of which there is one,
 //! and the store itself, which gives any number of [`Snapshot`]s. A snapshot never waits for the
 //! writer, and the writer never for a snapshot.
 //!
-//! **Invariant.** The heads of a snapshot claim nothing that its rows do not hold: they are
-//! published after the commit that made them true, and read before the snapshot is taken.
+//! **Why a log.** redb rewrites whole paths of its trees for a small random commit, and the more so
+//! the larger the store. A commit is one append instead; redb gets large sorted transactions later.
+//!
+//! **Invariant.** The heads of a snapshot claim nothing that its rows do not hold: both are published
+//! together, after the commit that made them true is durable.
 
 mod apply;
+mod batch;
 mod codec;
 mod error;
 mod file;
+mod flush;
+mod log;
+mod memory;
 mod request;
 mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     collections::HashMap,
+    ops::Bound,
     path::Path,
     sync::{Arc, RwLock},
 };
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
+use redb::{Database, StorageBackend};
 
 pub use apply::Writer;
 pub use error::{OpenError, StoreError};
+pub use flush::Moving;
 pub use request::{
     Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
     Request, Written,
@@ -47,9 +62,16 @@ use crate::{
     protocol::Clock,
 };
 use codec::TableId;
+use flush::Mover;
+use log::{Log, LogConfig};
+use memory::Memory;
+use tables::Space;
+use view::{Base, View};
 
 /// The file's name within the data folder.
 pub const STORE_FILE: &str = "lastword.redb";
+/// The log's name within the data folder.
+pub const LOG_FILE: &str = "lastword.log";
 /// The layout of the redb tables that this release reads and writes.
 pub const FORMAT_VERSION: u64 = 1;
 /// How many tables clients may create.
@@ -62,8 +84,31 @@ pub const CONFLICTS_KEPT_MAX: u64 = 10_000;
 pub struct StoreConfig {
     /// The origin that a store gets which is created now.
     pub fresh_origin: Origin,
+    /// Starts the checksums of a log that is created now: nobody can guess a sound record.
+    pub fresh_log_salt: u32,
     /// The memory for redb's page cache, in bytes.
     pub cache_bytes: usize,
+    /// With so many bytes of log the newest changes are moved from memory into redb.
+    pub memory_bytes: usize,
+    /// The size of a segment of the log, in bytes.
+    pub segment_bytes: usize,
+    /// Who moves them.
+    pub moving: Moving,
+}
+
+impl StoreConfig {
+    /// With the defaults; what is drawn at random is handed in.
+    #[must_use]
+    pub fn new(fresh_origin: Origin, fresh_log_salt: u32) -> StoreConfig {
+        StoreConfig {
+            fresh_origin,
+            fresh_log_salt,
+            cache_bytes: 256 << 20,
+            memory_bytes: 64 << 20,
+            segment_bytes: log::SEGMENT_BYTES_DEFAULT,
+            moving: Moving::Background,
+        }
+    }
 }
 
 /// The rows of one node. Cheap to clone.
@@ -86,6 +131,7 @@ struct Shared {
 struct Published {
     heads: Arc<Heads>,
     tables: Arc<TableIds>,
+    view: View,
 }
 
 /// Table names and the numbers that stand for them within this store.
@@ -127,16 +173,20 @@ impl Store {
             .set_cache_size(config.cache_bytes)
             .create(&path)
             .map_err(|source| OpenError::of_database(&path, source))?;
-        Store::from_database(database, Some(path), config)
+        // redb holds the lock: whoever has the one file has the other.
+        let log = file::open_log(&data.join(LOG_FILE)).map_err(folder_error)?;
+        Store::from_parts(database, Box::new(log), Some(path), config)
     }
 
-    /// Opens a store on a storage of the caller's: memory, or a disk that misbehaves.
+    /// Opens a store on storages of the caller's, one for redb and one for the log: memory, or disks
+    /// that misbehave.
     ///
     /// # Errors
     ///
     /// [`OpenError`], as [`Store::open`].
     pub fn open_on(
         backend: impl StorageBackend,
+        log: impl StorageBackend,
         config: &StoreConfig,
     ) -> Result<(Store, Writer), OpenError> {
         file::empty_where_unfinished(&backend).map_err(StoreError::from)?;
@@ -144,51 +194,79 @@ impl Store {
             .set_cache_size(config.cache_bytes)
             .create_with_backend(backend)
             .map_err(|source| OpenError::of_database(Path::new("memory"), source))?;
-        Store::from_database(database, None, config)
+        Store::from_parts(database, Box::new(log), None, config)
     }
 
-    fn from_database(
+    fn from_parts(
         database: Database,
+        log: Box<dyn StorageBackend>,
         path: Option<std::path::PathBuf>,
         config: &StoreConfig,
     ) -> Result<(Store, Writer), OpenError> {
-        let identity = tables::found(&database, config.fresh_origin)?;
-        let read = database.begin_read().map_err(StoreError::from)?;
+        let identity = tables::found(&database, config)?;
+        let log_config = LogConfig {
+            segment_bytes: config.segment_bytes,
+            salt: identity.log_salt,
+            boot: identity.boot,
+            flushed: identity.flushed,
+        };
+        let (log, commits) = Log::open(log, &log_config).map_err(StoreError::from)?;
+        let memory = Arc::new(Memory::new());
+        for (sequence, payload) in &commits {
+            batch::replay(&memory, *sequence, payload)?;
+        }
+        let view = View {
+            memories: vec![memory],
+            base: Arc::new(Base::of(&database)?),
+            sequence: log.next() - 1,
+        };
 
         let mut heads = Heads::new();
-        for entry in read.open_table(tables::HEADS).map_err(StoreError::from)?.iter()? {
-            let (origin, hlc) = entry?;
-            heads.raise(Origin::from_bytes(*origin.value()), Hlc::from_bits(hlc.value()));
+        let mut entries = view.range(Space::Heads, Bound::Unbounded, Bound::Unbounded)?;
+        while let Some((origin, hlc)) = entries.next()? {
+            let origin = origin[..].try_into().map_err(|_| StoreError::Damaged("a head"))?;
+            heads.raise(Origin::from_bytes(origin), Hlc::from_bits(view::number_in(&hlc)?));
         }
         let mut names = TableIds::default();
-        for entry in read.open_table(tables::TABLES).map_err(StoreError::from)?.iter()? {
-            let (id, name) = entry?;
-            let table =
-                TableName::of_any(name.value()).map_err(|_| StoreError::Damaged("a table name"))?;
-            if names.add(&table).0 != id.value() {
-                return Err(StoreError::Damaged("the list of tables").into());
+        let mut entries = view.range(Space::Tables, Bound::Unbounded, Bound::Unbounded)?;
+        while let Some((id, name)) = entries.next()? {
+            let damaged = || StoreError::Damaged("the list of tables");
+            let name = std::str::from_utf8(&name).map_err(|_| damaged())?;
+            let table = TableName::of_any(name).map_err(|_| damaged())?;
+            if names.add(&table).0.to_be_bytes() != id[..] {
+                return Err(damaged().into());
             }
         }
         // Stamps of every row count, those above the heads as well: a row that a delta brought
         // before it broke off has been observed.
-        let greatest_stamp = snapshot::greatest_stamp(&read)?;
-        let ceiling =
-            identity.ceiling.max(heads.iter().map(|(_, hlc)| hlc).max().unwrap_or_default());
+        let greatest_stamp = snapshot::greatest_stamp(&view)?;
+        let reserved = Hlc::from_bits(view.number(tables::STATE_CEILING)?);
+        let ceiling = reserved.max(heads.iter().map(|(_, hlc)| hlc).max().unwrap_or_default());
         let clock = Clock::new(ceiling.max(greatest_stamp));
         // Nothing will be stamped at or below the clock's reading: the own head may stand there,
         // and it must stand no lower than any that was sent.
         heads.raise(identity.origin, ceiling);
-        drop(read);
 
         let shared = Arc::new(Shared {
             database,
             origin: identity.origin,
             boot: identity.boot,
             path,
-            published: RwLock::new(Published { heads: Arc::new(heads), tables: Arc::new(names) }),
+            published: RwLock::new(Published {
+                heads: Arc::new(heads),
+                tables: Arc::new(names),
+                view,
+            }),
         });
+        let mover = match config.moving {
+            Moving::Background => Some(
+                Mover::start(Arc::clone(&shared), Arc::clone(log.returned()))
+                    .map_err(StoreError::from)?,
+            ),
+            Moving::Inline => None,
+        };
         let store = Store { shared };
-        let writer = Writer::new(store.clone(), clock, ceiling)?;
+        let writer = Writer::new(store.clone(), clock, ceiling, log, mover, config.memory_bytes);
         Ok((store, writer))
     }
 
@@ -210,23 +288,21 @@ impl Store {
         self.published().heads
     }
 
-    /// The size of the store's file, in bytes; 0 for one in memory.
+    /// The size of the store's files, in bytes; 0 for one in memory.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        let path = self.shared.path.as_ref();
-        path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |meta| meta.len())
+        let Some(path) = &self.shared.path else { return 0 };
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        bytes(path) + bytes(&path.with_file_name(LOG_FILE))
     }
 
-    /// The rows as they are now.
+    /// The rows as they are now. Costs a few shared pointers; never waits for the disk.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the file cannot be read.
+    /// None today.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        // In this order: the rows may hold more than the heads claim, never less.
-        let published = self.published();
-        let read = self.shared.database.begin_read()?;
-        Snapshot::new(read, published)
+        Ok(Snapshot::new(self.published()))
     }
 
     /// How far the rows of the store `sender` came when its last delta broke off; see
@@ -236,12 +312,12 @@ impl Store {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn tentative(&self, sender: Origin) -> Result<Heads, StoreError> {
-        let read = self.shared.database.begin_read()?;
-        let table = read.open_table(tables::TENTATIVE)?;
-        let Some(entry) = table.get(sender.as_bytes())? else {
-            return Ok(Heads::new());
-        };
-        Heads::from_bytes(entry.value()).ok_or(StoreError::Damaged("a tentative vector"))
+        match self.published().view.get(Space::Tentative, sender.as_bytes())? {
+            None => Ok(Heads::new()),
+            Some(value) => {
+                Heads::from_bytes(&value).ok_or(StoreError::Damaged("a tentative vector"))
+            }
+        }
     }
 
     /// How many conflicts were ever recorded here.
@@ -250,9 +326,7 @@ impl Store {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn conflicts_recorded(&self) -> Result<u64, StoreError> {
-        let read = self.shared.database.begin_read()?;
-        let meta = read.open_table(tables::META)?;
-        Ok(meta.get(tables::META_CONFLICTS_TOTAL)?.map_or(0, |entry| entry.value()))
+        self.published().view.number(tables::STATE_CONFLICTS_TOTAL)
     }
 
     /// How many conflicts the journal holds now.
@@ -261,19 +335,28 @@ impl Store {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn conflicts_kept(&self) -> Result<u64, StoreError> {
-        let read = self.shared.database.begin_read()?;
-        Ok(read.open_table(tables::CONFLICTS)?.len()?)
+        self.published().view.number(tables::STATE_CONFLICTS_KEPT)
     }
 
     fn published(&self) -> Published {
         self.shared.published.read().expect("no holder of this lock panics").clone()
     }
 
-    fn publish(&self, heads: Heads, tables: Option<TableIds>) {
-        let mut published = self.shared.published.write().expect("no holder of this lock panics");
-        published.heads = Arc::new(heads);
-        if let Some(tables) = tables {
-            published.tables = Arc::new(tables);
-        }
+    fn publish(&self, heads: Heads, tables: Option<TableIds>, sequence: Option<u64>) {
+        self.shared.change_published(|published| {
+            published.heads = Arc::new(heads);
+            if let Some(tables) = tables {
+                published.tables = Arc::new(tables);
+            }
+            if let Some(sequence) = sequence {
+                published.view.sequence = sequence;
+            }
+        });
+    }
+}
+
+impl Shared {
+    fn change_published(&self, change: impl FnOnce(&mut Published)) {
+        change(&mut self.published.write().expect("no holder of this lock panics"));
     }
 }

@@ -2,17 +2,19 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use bytes::Bytes;
 
-use super::{Published, StoreError, codec, tables};
+use super::{
+    Published, StoreError, codec,
+    tables::Space,
+    view::{Range, View},
+};
 use crate::model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version};
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     published: Published,
-    read: ReadTransaction,
-    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
 }
 
 /// Which keys a scan visits.
@@ -27,9 +29,8 @@ pub struct ScanRange {
 }
 
 impl Snapshot {
-    pub(super) fn new(read: ReadTransaction, published: Published) -> Result<Snapshot, StoreError> {
-        let rows = read.open_table(tables::ROWS)?;
-        Ok(Snapshot { published, read, rows })
+    pub(super) fn new(published: Published) -> Snapshot {
+        Snapshot { published }
     }
 
     /// What these rows have incorporated.
@@ -51,10 +52,8 @@ impl Snapshot {
     /// [`StoreError`]: the file cannot be read.
     pub fn get(&self, table: &TableName, key: &Key) -> Result<Option<Body>, StoreError> {
         let Some(id) = self.published.tables.id(table) else { return Ok(None) };
-        match self.rows.get(codec::place(id, key.as_slice()).as_slice())? {
-            Some(entry) => codec::body(entry.value()).map(Some),
-            None => Ok(None),
-        }
+        let found = self.view().get(Space::Rows, &codec::place(id, key.as_slice()))?;
+        found.map(codec::body).transpose()
     }
 
     /// The rows of a range of keys, dead ones included, in key order.
@@ -71,12 +70,9 @@ impl Snapshot {
             Some(end) => codec::place(id, end),
             None => codec::place(codec::TableId(id.0 + 1), &[]),
         };
-        let rows = if start < end {
-            Some(self.rows.range::<&[u8]>(start.as_slice()..end.as_slice())?)
-        } else {
-            None
-        };
-        Ok(Scan { rows, table: table.clone(), reverse: range.reverse })
+        let (from, to) = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+        let rows = self.view().range(Space::Rows, from, to)?;
+        Ok(Scan { rows: Some(rows), table: table.clone(), reverse: range.reverse })
     }
 
     /// All rows above `above`, dead ones included: origin by origin, in the order of their stamps.
@@ -87,9 +83,6 @@ impl Snapshot {
     pub fn changes(&self, above: &Heads) -> Result<Changes, StoreError> {
         Ok(Changes {
             published: self.published.clone(),
-            rows: self.read.open_table(tables::ROWS)?,
-            index: self.read.open_table(tables::CHANGES)?,
-            names: self.read.open_table(tables::TABLES)?,
             above: above.clone(),
             range: None,
             next_origin: Some(Origin::from_bytes([0; 16])),
@@ -126,7 +119,7 @@ impl Snapshot {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn rows(&self) -> Result<u64, StoreError> {
-        Ok(self.rows.len()?)
+        self.view().number(super::tables::STATE_ROWS)
     }
 
     /// The conflict journal, oldest loser first: the winner's version and the losing row.
@@ -135,14 +128,23 @@ impl Snapshot {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn conflicts(&self) -> Result<Vec<(Version, Row)>, StoreError> {
-        let journal = self.read.open_table(tables::CONFLICTS)?;
-        journal.iter()?.map(|entry| codec::split_conflict_value(entry?.1.value())).collect()
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let mut journal = self.view().range(Space::Conflicts, all.0, all.1)?;
+        let mut conflicts = Vec::new();
+        while let Some((_, value)) = journal.next()? {
+            conflicts.push(codec::split_conflict_value(value)?);
+        }
+        Ok(conflicts)
+    }
+
+    fn view(&self) -> &View {
+        &self.published.view
     }
 }
 
 /// The rows of a range, in key order.
 pub struct Scan {
-    rows: Option<redb::Range<'static, &'static [u8], &'static [u8]>>,
+    rows: Option<Range>,
     table: TableName,
     reverse: bool,
 }
@@ -152,11 +154,11 @@ impl Iterator for Scan {
 
     fn next(&mut self) -> Option<Result<Row, StoreError>> {
         let rows = self.rows.as_mut()?;
-        let entry = if self.reverse { rows.next_back() } else { rows.next() }?;
+        let entry = if self.reverse { rows.next_back() } else { rows.next() }.transpose()?;
         let table = self.table.clone();
-        Some(entry.map_err(StoreError::from).and_then(|(place, body)| {
-            let (_, key) = codec::split_place(place.value())?;
-            Ok(Row { table, key, body: codec::body(body.value())? })
+        Some(entry.and_then(|(place, body)| {
+            let (_, key) = codec::split_place(&place)?;
+            Ok(Row { table, key, body: codec::body(body)? })
         }))
     }
 }
@@ -164,11 +166,8 @@ impl Iterator for Scan {
 /// The rows above some heads: origin by origin, in the order of their stamps.
 pub struct Changes {
     published: Published,
-    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    index: ReadOnlyTable<&'static [u8; 24], &'static [u8]>,
-    names: ReadOnlyTable<u32, &'static str>,
     above: Heads,
-    range: Option<redb::Range<'static, &'static [u8; 24], &'static [u8]>>,
+    range: Option<Range>,
     /// Where to look for the next origin; `None`: all are through.
     next_origin: Option<Origin>,
 }
@@ -188,40 +187,25 @@ impl Changes {
     }
 
     /// The next entry of the change index: a version and its row's place.
-    fn next_entry(&mut self) -> Result<Option<(Version, Vec<u8>)>, StoreError> {
+    fn next_entry(&mut self) -> Result<Option<(Version, Bytes)>, StoreError> {
         loop {
             if let Some(range) = &mut self.range {
-                if let Some(entry) = range.next() {
-                    let (key, place) = entry?;
-                    let version = codec::split_change_key(key.value());
-                    return Ok(Some((version, place.value().to_vec())));
+                if let Some((key, place)) = range.next()? {
+                    return Ok(Some((codec::split_change_key(&key)?, place)));
                 }
                 self.range = None;
             }
             let Some(from) = self.next_origin else { return Ok(None) };
-            let start = codec::change_key(Version { hlc: Hlc::ZERO, origin: from });
-            let Some(first) = self.index.range::<&[u8; 24]>(&start..)?.next() else {
+            let Some(origin) = next_origin(&self.published.view, from)? else {
                 self.next_origin = None;
                 return Ok(None);
             };
-            let origin = codec::split_change_key(first?.0.value()).origin;
             self.next_origin = successor(origin);
             let after = codec::change_key(Version { hlc: self.above.get(origin), origin });
             let end = codec::change_key(Version { hlc: Hlc::MAX, origin });
-            let bounds = (Bound::Excluded(&after), Bound::Included(&end));
-            if after < end {
-                self.range = Some(self.index.range::<&[u8; 24]>(bounds)?);
-            }
+            let (after, end) = (Bound::Excluded(&after[..]), Bound::Included(&end[..]));
+            self.range = Some(self.published.view.range(Space::Changes, after, end)?);
         }
-    }
-
-    /// The table's name; one created since the heads were published stands in the snapshot only.
-    fn name(&self, id: codec::TableId) -> Result<TableName, StoreError> {
-        if let Some(name) = self.published.tables.name(id) {
-            return Ok(name.clone());
-        }
-        let entry = self.names.get(id.0)?.ok_or(StoreError::Damaged("the table of a row"))?;
-        TableName::of_any(entry.value()).map_err(|_| StoreError::Damaged("a table name"))
     }
 
     /// Leaves the rest of the present origin out.
@@ -238,10 +222,20 @@ impl Iterator for Changes {
         let entry = self.next_entry().transpose()?;
         Some(entry.and_then(|(_, place)| {
             let (table, key) = codec::split_place(&place)?;
-            let table = self.name(table)?;
-            let body = self.rows.get(place.as_slice())?.ok_or(MISSING)?;
-            Ok(Row { table, key, body: codec::body(body.value())? })
+            let table = self.published.tables.name(table).ok_or(MISSING)?.clone();
+            let body = self.published.view.get(Space::Rows, &place)?.ok_or(MISSING)?;
+            Ok(Row { table, key, body: codec::body(body)? })
         }))
+    }
+}
+
+/// The first origin at or after `from` that has a row.
+fn next_origin(view: &View, from: Origin) -> Result<Option<Origin>, StoreError> {
+    let start = codec::change_key(Version { hlc: Hlc::ZERO, origin: from });
+    let mut rest = view.range(Space::Changes, Bound::Included(&start), Bound::Unbounded)?;
+    match rest.next()? {
+        Some((key, _)) => Ok(Some(codec::split_change_key(&key)?.origin)),
+        None => Ok(None),
     }
 }
 
@@ -252,18 +246,16 @@ fn successor(origin: Origin) -> Option<Origin> {
 }
 
 /// The greatest stamp of any row.
-pub(super) fn greatest_stamp(read: &ReadTransaction) -> Result<Hlc, StoreError> {
-    let index = read.open_table(tables::CHANGES)?;
+pub(super) fn greatest_stamp(view: &View) -> Result<Hlc, StoreError> {
     let mut greatest = Hlc::ZERO;
     let mut from = Some(Origin::from_bytes([0; 16]));
-    while let Some(origin) = from {
-        let start = codec::change_key(Version { hlc: Hlc::ZERO, origin });
-        let Some(first) = index.range::<&[u8; 24]>(&start..)?.next() else { break };
-        let origin = codec::split_change_key(first?.0.value()).origin;
+    while let Some(start) = from {
+        let Some(origin) = next_origin(view, start)? else { break };
         let start = codec::change_key(Version { hlc: Hlc::ZERO, origin });
         let end = codec::change_key(Version { hlc: Hlc::MAX, origin });
-        if let Some(last) = index.range::<&[u8; 24]>(&start..=&end)?.next_back() {
-            greatest = greatest.max(codec::split_change_key(last?.0.value()).hlc);
+        let (start, end) = (Bound::Included(&start[..]), Bound::Included(&end[..]));
+        if let Some((key, _)) = view.range(Space::Changes, start, end)?.next_back()? {
+            greatest = greatest.max(codec::split_change_key(&key)?.hlc);
         }
         from = successor(origin);
     }

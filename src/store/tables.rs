@@ -1,8 +1,14 @@
 //! The redb tables: what each key and value is. docs/format.md is the page for people.
 //!
+//! Two tables are written by redb transactions alone: `meta` and `identity`. The others are
+//! [`Space`]s: a commit writes them into the log and into memory, and they move into redb together
+//! with the number of the newest commit among them.
+//!
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | meta | name | number |
+//! | identity | unit | this store's origin |
+//! | state | name | number |
 //! | tables | table id | table name |
 //! | rows | place: table id, key | the row's [`Body`](crate::model::Body) bytes |
 //! | changes | origin, hlc | place: exactly one entry for each row |
@@ -12,41 +18,89 @@
 //! | conflicts | hlc, origin of the loser | the winner's version, place by name, the losing body |
 //! | sequences | table id | the sequence id given out last |
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{FORMAT_VERSION, OpenError, StoreError};
-use crate::model::{Hlc, Origin};
+use super::{FORMAT_VERSION, OpenError, StoreConfig, StoreError};
+use crate::model::Origin;
 
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-pub(super) const IDENTITY: TableDefinition<'_, (), &[u8; 16]> = TableDefinition::new("identity");
-pub(super) const TABLES: TableDefinition<'_, u32, &str> = TableDefinition::new("tables");
-pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-pub(super) const CHANGES: TableDefinition<'_, &[u8; 24], &[u8]> = TableDefinition::new("changes");
-pub(super) const KNOWN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("known");
-pub(super) const HEADS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("heads");
-pub(super) const TENTATIVE: TableDefinition<'_, &[u8; 16], &[u8]> =
-    TableDefinition::new("tentative");
-pub(super) const CONFLICTS: TableDefinition<'_, &[u8; 24], &[u8]> =
-    TableDefinition::new("conflicts");
-pub(super) const SEQUENCES: TableDefinition<'_, u32, u64> = TableDefinition::new("sequences");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const IDENTITY: TableDefinition<'_, (), &[u8; 16]> = TableDefinition::new("identity");
 
 const META_FORMAT: &str = "format_version";
 const META_BOOT: &str = "boot";
+/// Starts the checksums of the log's records.
+const META_LOG_SALT: &str = "log_salt";
+/// The newest commit of the log that is in these tables.
+const META_FLUSHED: &str = "log_flushed";
+
 /// No head or stamp above this was sent anywhere: where the clock goes on after a restart.
-pub(super) const META_CEILING: &str = "clock_ceiling";
-pub(super) const META_CONFLICTS_TOTAL: &str = "conflicts_total";
+pub(super) const STATE_CEILING: &[u8] = b"clock_ceiling";
+pub(super) const STATE_CONFLICTS_TOTAL: &[u8] = b"conflicts_total";
+pub(super) const STATE_CONFLICTS_KEPT: &[u8] = b"conflicts_kept";
+pub(super) const STATE_ROWS: &[u8] = b"rows";
+
+/// The definition of a space's table.
+pub(super) type SpaceTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// The tables that a commit writes. The numbers are a contract with the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(super) enum Space {
+    State = 0,
+    Tables = 1,
+    Rows = 2,
+    Changes = 3,
+    Known = 4,
+    Heads = 5,
+    Tentative = 6,
+    Conflicts = 7,
+    Sequences = 8,
+}
+
+impl Space {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Space; 9] = [
+        Space::State,
+        Space::Tables,
+        Space::Rows,
+        Space::Changes,
+        Space::Known,
+        Space::Heads,
+        Space::Tentative,
+        Space::Conflicts,
+        Space::Sequences,
+    ];
+
+    pub(super) fn of_number(number: u8) -> Option<Space> {
+        Space::ALL.get(usize::from(number)).copied()
+    }
+
+    pub(super) const fn table(self) -> SpaceTable {
+        TableDefinition::new(match self {
+            Space::State => "state",
+            Space::Tables => "tables",
+            Space::Rows => "rows",
+            Space::Changes => "changes",
+            Space::Known => "known",
+            Space::Heads => "heads",
+            Space::Tentative => "tentative",
+            Space::Conflicts => "conflicts",
+            Space::Sequences => "sequences",
+        })
+    }
+}
 
 /// What a store knows of itself.
 pub(super) struct Identity {
     pub(super) origin: Origin,
     pub(super) boot: u64,
-    pub(super) ceiling: Hlc,
+    pub(super) log_salt: u32,
+    pub(super) flushed: u64,
 }
 
 /// Creates the tables of a new store, checks the format of an old one, and counts the start.
-pub(super) fn found(database: &Database, fresh_origin: Origin) -> Result<Identity, OpenError> {
-    let mut write = database.begin_write().map_err(StoreError::from)?;
-    write.set_two_phase_commit(true);
+pub(super) fn found(database: &Database, config: &StoreConfig) -> Result<Identity, OpenError> {
+    let write = begin_write(database)?;
     let identity = {
         let mut meta = write.open_table(META).map_err(StoreError::from)?;
         let format = meta.get(META_FORMAT)?.map(|entry| entry.value());
@@ -59,24 +113,40 @@ pub(super) fn found(database: &Database, fresh_origin: Origin) -> Result<Identit
         }
         let boot = meta.get(META_BOOT)?.map_or(0, |entry| entry.value()) + 1;
         meta.insert(META_BOOT, boot)?;
-        let ceiling = meta.get(META_CEILING)?.map_or(0, |entry| entry.value());
-
+        let flushed = meta.get(META_FLUSHED)?.map_or(0, |entry| entry.value());
+        let salt = meta.get(META_LOG_SALT)?.map(|entry| entry.value());
+        let log_salt = match salt {
+            Some(salt) => u32::try_from(salt).map_err(|_| StoreError::Damaged("the log's salt"))?,
+            None => {
+                meta.insert(META_LOG_SALT, u64::from(config.fresh_log_salt))?;
+                config.fresh_log_salt
+            }
+        };
         let mut identity = write.open_table(IDENTITY).map_err(StoreError::from)?;
         let known = identity.get(())?.map(|entry| *entry.value());
-        let origin = known.map_or(fresh_origin, Origin::from_bytes);
+        let origin = known.map_or(config.fresh_origin, Origin::from_bytes);
         if known.is_none() {
             identity.insert((), origin.as_bytes())?;
         }
-        write.open_table(TABLES).map_err(StoreError::from)?;
-        write.open_table(ROWS).map_err(StoreError::from)?;
-        write.open_table(CHANGES).map_err(StoreError::from)?;
-        write.open_table(KNOWN).map_err(StoreError::from)?;
-        write.open_table(HEADS).map_err(StoreError::from)?;
-        write.open_table(TENTATIVE).map_err(StoreError::from)?;
-        write.open_table(CONFLICTS).map_err(StoreError::from)?;
-        write.open_table(SEQUENCES).map_err(StoreError::from)?;
-        Identity { origin, boot, ceiling: Hlc::from_bits(ceiling) }
+        for space in Space::ALL {
+            write.open_table(space.table()).map_err(StoreError::from)?;
+        }
+        Identity { origin, boot, log_salt, flushed }
     };
     write.commit().map_err(StoreError::from)?;
     Ok(identity)
+}
+
+/// Notes the newest commit that is in the tables.
+pub(super) fn set_flushed(write: &WriteTransaction, sequence: u64) -> Result<(), StoreError> {
+    write.open_table(META)?.insert(META_FLUSHED, sequence)?;
+    Ok(())
+}
+
+/// A transaction whose commit survives a crash, and whose file opens quickly after one.
+pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut write = database.begin_write()?;
+    // Implies a two-phase commit.
+    write.set_quick_repair(true);
+    Ok(write)
 }

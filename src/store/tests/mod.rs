@@ -18,7 +18,7 @@ mod sequences;
 mod snapshots;
 mod writes;
 
-use std::sync::Mutex;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use bytes::Bytes;
 
@@ -62,9 +62,22 @@ impl StorageBackend for Memory {
     }
 }
 
+/// Little of everything, so that what is rare in life happens here: segments that are full, commits
+/// over several of them, memory that moves into redb every few commits.
+fn small(origin_byte: u8) -> StoreConfig {
+    StoreConfig {
+        cache_bytes: 1 << 20,
+        memory_bytes: 2_000,
+        segment_bytes: 1_024,
+        moving: Moving::Inline,
+        ..StoreConfig::new(origin(origin_byte), 7)
+    }
+}
+
 /// One store and its writer; `None` while it is closed.
 struct Site {
     memory: Memory,
+    log: Memory,
     open: Option<(Store, Writer)>,
     config: StoreConfig,
     now_ms: u64,
@@ -76,7 +89,8 @@ impl Site {
         let mut site = Site {
             memory: Memory::default(),
             open: None,
-            config: StoreConfig { fresh_origin: origin(origin_byte), cache_bytes: 1 << 20 },
+            config: small(origin_byte),
+            log: Memory::default(),
             now_ms: NOON_MS,
             sequence: None,
         };
@@ -87,9 +101,15 @@ impl Site {
     fn reopen(&mut self) {
         self.open = None;
         // The origin of a store is drawn once, whatever is drawn at later starts.
-        let opened = Store::open_on(self.memory.clone(), &self.config).unwrap();
+        let opened = Store::open_on(self.memory.clone(), self.log.clone(), &self.config).unwrap();
         self.config.fresh_origin = origin(0xee);
         self.open = Some(opened);
+    }
+
+    /// Moves what is in memory into redb.
+    fn move_all(&mut self) {
+        let (_, writer) = self.open.as_mut().unwrap();
+        writer.move_all().unwrap();
     }
 
     fn store(&self) -> &Store {
@@ -146,49 +166,54 @@ impl Site {
     }
 
     fn known(&self, key: &'static str) -> Option<Knowledge> {
-        let read = self.store().shared.database.begin_read().unwrap();
-        let known = read.open_table(tables::KNOWN).unwrap();
         let place = codec::place(TableId(0), key.as_bytes());
-        let entry = known.get(place.as_slice()).unwrap();
-        entry.map(|entry| codec::split_known_value(entry.value()).unwrap())
+        let entry = self.store().published().view.get(Space::Known, &place).unwrap();
+        entry.map(|value| codec::split_known_value(&value).unwrap())
+    }
+
+    /// All entries of a space, in memory or in redb.
+    fn entries(&self, space: Space) -> BTreeMap<Bytes, Bytes> {
+        let view = self.store().published().view;
+        let mut range = view.range(space, Bound::Unbounded, Bound::Unbounded).unwrap();
+        std::iter::from_fn(|| range.next().unwrap()).collect()
     }
 
     /// What must hold after every commit.
     fn check(&self) {
-        let read = self.store().shared.database.begin_read().unwrap();
-        let names = read.open_table(tables::TABLES).unwrap();
-        let rows = read.open_table(tables::ROWS).unwrap();
-        let changes = read.open_table(tables::CHANGES).unwrap();
-        let known = read.open_table(tables::KNOWN).unwrap();
-        let meta = read.open_table(tables::META).unwrap();
-        let ceiling = meta.get(tables::META_CEILING).unwrap().map_or(0, |entry| entry.value());
+        let names = self.entries(Space::Tables);
+        let rows = self.entries(Space::Rows);
+        let changes = self.entries(Space::Changes);
+        let view = self.store().published().view;
+        let ceiling = view.number(tables::STATE_CEILING).unwrap();
+        let counted = view.number(tables::STATE_ROWS).unwrap();
+        assert_eq!(counted, rows.len() as u64, "rows are counted");
+        let conflicts = self.entries(Space::Conflicts).len() as u64;
+        assert_eq!(self.store().conflicts_kept().unwrap(), conflicts, "and so are conflicts");
 
-        for (at, entry) in names.iter().unwrap().enumerate() {
-            assert_eq!(at as u32, entry.unwrap().0.value(), "table ids have no gaps");
+        for (at, id) in names.keys().enumerate() {
+            assert_eq!((at as u32).to_be_bytes(), id[..], "table ids have no gaps");
         }
-        for entry in rows.iter().unwrap() {
-            let (place, body) = entry.unwrap();
-            let body = codec::body(body.value()).unwrap();
-            let (id, _) = codec::split_place(place.value()).unwrap();
-            assert!(u64::from(id.0) < names.len().unwrap(), "the table of a row has a name");
-            let entry = changes.get(&codec::change_key(body.version())).unwrap();
-            let indexed = entry.expect("each row has its entry in the change index");
-            assert_eq!(indexed.value(), place.value(), "which leads back to it");
+        for (place, body) in &rows {
+            let body = codec::body(body.clone()).unwrap();
+            let (id, _) = codec::split_place(place).unwrap();
+            assert!((id.0 as usize) < names.len(), "the table of a row has a name");
+            let indexed = changes.get(&codec::change_key(body.version())[..]);
+            let indexed = indexed.expect("each row has its entry in the change index");
+            assert_eq!(indexed, place, "which leads back to it");
             assert!(body.version().hlc.bits() <= ceiling, "a stamp lies below the durable ceiling");
         }
-        assert_eq!(rows.len().unwrap(), changes.len().unwrap(), "and there is no other entry");
-        for entry in known.iter().unwrap() {
-            let (place, value) = entry.unwrap();
-            let row = rows.get(place.value()).unwrap().expect("what is known is known of a row");
-            let body = codec::body(row.value()).unwrap();
-            let known = codec::split_known_value(value.value()).unwrap();
+        assert_eq!(rows.len(), changes.len(), "and there is no other entry");
+        for (place, value) in self.entries(Space::Known) {
+            let row = rows.get(&place).expect("what is known is known of a row");
+            let body = codec::body(row.clone()).unwrap();
+            let known = codec::split_known_value(&value).unwrap();
             assert_ne!(known, Knowledge::of(&body), "kept where it is more than the row says");
         }
         let heads = self.store().heads();
-        for entry in read.open_table(tables::HEADS).unwrap().iter().unwrap() {
-            let (origin, hlc) = entry.unwrap();
-            let published = heads.get(Origin::from_bytes(*origin.value()));
-            assert!(published.bits() >= hlc.value(), "what is claimed durably is published");
+        for (origin, hlc) in self.entries(Space::Heads) {
+            let published = heads.get(Origin::from_bytes(origin[..].try_into().unwrap()));
+            let hlc = view::number_in(&hlc).unwrap();
+            assert!(published.bits() >= hlc, "what is claimed durably is published");
         }
         let durable = |(_, hlc): (Origin, Hlc)| hlc.bits() <= ceiling;
         assert!(heads.iter().all(durable), "what is published lies below the durable ceiling");

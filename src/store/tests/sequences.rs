@@ -71,9 +71,14 @@ fn places_of_peers_rows_are_stepped_over() {
 fn ids_end_below_two_to_the_64th_and_a_refusal_uses_none() {
     let mut site = site(1, 1);
     site.try_write(vec![insert("v")]).unwrap();
+    site.move_all();
     let write = site.store().shared.database.begin_write().unwrap();
-    write.open_table(tables::SEQUENCES).unwrap().insert(0, u64::MAX - 4).unwrap();
+    let near_the_end = (u64::MAX - 4).to_be_bytes();
+    let mut sequences = write.open_table(Space::Sequences.table()).unwrap();
+    sequences.insert([0; 4].as_slice(), near_the_end.as_slice()).unwrap();
+    drop(sequences);
     write.commit().unwrap();
+    site.reopen();
     let last = "18446744073709551615";
     // Stepping over what was put by hand uses ids up too.
     site.try_write(vec![put("18446744073709551613", "by hand")]).unwrap();
