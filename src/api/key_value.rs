@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Config,
+    bulk::{self, BulkStream},
     scan::{self, ScanStream},
 };
 use crate::{
@@ -202,6 +203,16 @@ impl KeyValueService for KeyValue {
         let session = Session::from_token(&request.session)?;
         let mutations = rows::batch_in(request, &self.config.limits, now_ms)?;
         Ok(Response::new(rows::batch_out(self.node.write(mutations).await?, session)))
+    }
+
+    type BulkWriteStream = BulkStream;
+
+    async fn bulk_write(
+        &self,
+        request: Request<Streaming<proto::BulkWriteRequest>>,
+    ) -> Result<Response<BulkStream>, Status> {
+        let limits = Arc::new(self.config.limits.clone());
+        Ok(Response::new(bulk::start(self.node.clone(), limits, request.into_inner())))
     }
 
     type ScanStream = ScanStream;

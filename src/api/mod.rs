@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key_value.rs  reads and writes
+//! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
 //! admin.rs      the state of the node
 //! bounded.rs    how many requests run at once, and for how long
@@ -16,6 +17,7 @@
 
 mod admin;
 mod bounded;
+mod bulk;
 mod key_value;
 mod scan;
 

@@ -12,6 +12,7 @@
 //!
 //! A clone shares the connections, and goes on with a session of its own.
 
+mod bulk;
 mod error;
 mod nodes;
 mod scan;
@@ -20,9 +21,13 @@ mod session;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Response;
 
 use crate::wire::proto;
 
+pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
 pub use session::Session;
@@ -265,6 +270,25 @@ impl Client {
             .await?;
         self.session.follow(answer.session);
         Ok(answer.results)
+    }
+
+    /// Begins a load: batches go in at one end and answers come out at the other, many under way at
+    /// once. Who does not read the answers is slowed down.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn bulk_write(&mut self) -> Result<(BulkRequests, BulkAnswers), ClientError> {
+        let (requests, answers) = self
+            .nodes
+            .call(Repeat::Harmless, (), |mut node, ()| async move {
+                let (requests, queue) = mpsc::channel(bulk::QUEUED_MAX);
+                let answers = node.key_values.bulk_write(ReceiverStream::new(queue)).await?;
+                Ok(Response::new((requests, answers.into_inner())))
+            })
+            .await?;
+        let timeout = self.nodes.request_timeout();
+        Ok(bulk::handles(requests, answers, self.nodes.in_use(), timeout))
     }
 
     /// Begins to read a key range in key order, from one snapshot. The request's `session` is

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! writer.rs   one thread: many requests, one durable commit, then the bell
+//! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
 //! report.rs   what links and mirrors say of themselves, for status
@@ -16,6 +17,7 @@ mod error;
 mod follow;
 mod members;
 mod mutation;
+mod pending;
 mod recent;
 mod report;
 mod status;
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
 pub use mutation::{Change, IdKind, Mutation};
+pub use pending::{Merging, Writing};
 pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
@@ -49,8 +52,8 @@ use crate::{
     model::{Heads, Hlc, Origin, Row},
     protocol::SequenceIds,
     store::{
-        LocalBatch, LocalWrite, MergeReport, OpenError, Outcome, RemoteBatch, Request, Snapshot,
-        Store, StoreConfig, StoreError, Written,
+        LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot, Store,
+        StoreConfig, StoreError, Written,
     },
 };
 use members::Members;
@@ -211,7 +214,7 @@ impl Node {
             table: members::table(),
             operation: members::announcement(origin, self.site()),
         };
-        match self.write_local(vec![write], true).await {
+        match self.announce_as(write).await {
             Ok(_) => Ok(()),
             // The clock leads: the name comes with a later start; nothing depends on it.
             Err(WriteError::Refused(reason)) => {
@@ -222,12 +225,26 @@ impl Node {
         }
     }
 
+    async fn announce_as(&self, write: LocalWrite) -> Result<Committed, WriteError> {
+        self.begin_local(vec![write], true).await?.written().await
+    }
+
     /// Writes a client's mutations in one atomic, durable commit.
     ///
     /// # Errors
     ///
     /// [`WriteError`]: refused as a whole, or the node stops.
     pub async fn write(&self, mutations: Vec<Mutation>) -> Result<Committed, WriteError> {
+        self.begin_write(mutations).await?.written().await
+    }
+
+    /// Puts a client's mutations into the writer's queue, in the order of the calls, and gives what
+    /// to wait on for their commit: a load need not wait for one commit to begin the next.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: the node stops.
+    pub async fn begin_write(&self, mutations: Vec<Mutation>) -> Result<Writing, WriteError> {
         let now_ms = self.now_ms();
         let writes = mutations
             .into_iter()
@@ -236,29 +253,22 @@ impl Node {
                 operation: change.into_operation(now_ms),
             })
             .collect();
-        let results = self.write_local(writes, self.shared.create_tables).await?;
-        let mut session = Heads::new();
-        for written in &results {
-            session.raise(written.version.origin, written.version.hlc);
-        }
-        Ok(Committed { results, session })
+        self.begin_local(writes, self.shared.create_tables).await
     }
 
-    async fn write_local(
+    async fn begin_local(
         &self,
         writes: Vec<LocalWrite>,
         create_tables: bool,
-    ) -> Result<Vec<Written>, WriteError> {
+    ) -> Result<Writing, WriteError> {
         let batch = LocalBatch {
             writes,
             create_tables,
             sequence: self.shared.sequence,
             drift_bound_ms: self.shared.drift_bound_ms,
         };
-        match self.request(Request::Local(batch)).await? {
-            Outcome::Local(result) => Ok(result?),
-            _ => unreachable!("a local batch has a local outcome"),
-        }
+        let answer = self.enqueue(Request::Local(batch)).await?;
+        Ok(Writing::new(answer, self.clone()))
     }
 
     /// Puts a peer's rows into the writer's queue, in the order of the calls, and gives what to wait
@@ -269,7 +279,7 @@ impl Node {
     /// [`WriteError`]: the node stops.
     pub async fn submit(&self, batch: RemoteBatch) -> Result<Merging, WriteError> {
         let answer = self.enqueue(Request::Remote(batch)).await?;
-        Ok(Merging { answer, node: self.clone() })
+        Ok(Merging::new(answer, self.clone()))
     }
 
     /// Lets the own head follow the clock, so that peers can tell "nothing new" from "not heard".
@@ -463,27 +473,6 @@ impl Node {
         let thread = self.thread.lock().expect("no holder of this lock panics").take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-    }
-}
-
-/// A peer's rows on their way into a durable commit.
-#[derive(Debug)]
-pub struct Merging {
-    answer: Answer,
-    node: Node,
-}
-
-impl Merging {
-    /// Waits for the commit. May be called again where it was not awaited to its end.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError`]: the node stops.
-    pub async fn merged(&mut self) -> Result<MergeReport, WriteError> {
-        match self.node.answered(&mut self.answer).await? {
-            Outcome::Remote(report) => Ok(report),
-            _ => unreachable!("a remote batch has a remote outcome"),
         }
     }
 }

@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
+use tonic::Status;
+
 use super::{
     limits::{Limits, Problem, RequestError},
     proto,
@@ -345,16 +347,37 @@ pub fn insert_out(committed: Committed, session: Session) -> proto::InsertRespon
 #[must_use]
 pub fn batch_out(committed: Committed, session: Session) -> proto::BatchResponse {
     proto::BatchResponse {
-        results: committed
-            .results
-            .into_iter()
-            .map(|written| proto::MutationResult {
-                key: written.key.bytes().clone(),
-                version: Some(written.version.into()),
-                existed: written.existed,
-            })
-            .collect(),
         session: session.and(&committed.session).token(),
+        results: committed.results.into_iter().map(proto::MutationResult::from).collect(),
+    }
+}
+
+/// Answers one request of a `BulkWrite`; an error is that request's own.
+#[must_use]
+pub fn bulk_out(committed: Result<Committed, Status>) -> proto::BulkWriteResponse {
+    match committed {
+        Ok(committed) => proto::BulkWriteResponse {
+            session: Session::from(committed.session).token(),
+            results: committed.results.into_iter().map(proto::MutationResult::from).collect(),
+            error: None,
+        },
+        Err(status) => proto::BulkWriteResponse {
+            error: Some(proto::BulkWriteError {
+                code: i32::from(status.code()).unsigned_abs(),
+                message: status.message().to_owned(),
+            }),
+            ..proto::BulkWriteResponse::default()
+        },
+    }
+}
+
+impl From<Written> for proto::MutationResult {
+    fn from(written: Written) -> proto::MutationResult {
+        proto::MutationResult {
+            key: written.key.bytes().clone(),
+            version: Some(written.version.into()),
+            existed: written.existed,
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! pages.rs    the HTTP server
 //! ```
 
+mod bulk;
 mod limits;
 mod pages;
 mod reads;

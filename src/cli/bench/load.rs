@@ -1,6 +1,6 @@
 //! The workers of a load.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,7 +13,10 @@ use super::{
     profile::Profile,
     source::{Operation, Source},
 };
-use crate::client::{Client, ClientError};
+use crate::{
+    client::{Client, ClientError},
+    wire::proto::{Mutation, PutRequest, mutation},
+};
 
 /// Latencies from a microsecond to a minute, to three digits.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -28,6 +31,8 @@ pub(super) struct Load {
     pub(super) workers: u64,
     /// Operations each second at each node.
     pub(super) rate: Option<u64>,
+    /// Writes under way on each worker's stream; `None`: one call after another.
+    pub(super) in_flight: Option<u64>,
     pub(super) duration: Duration,
     pub(super) seed: u64,
 }
@@ -81,7 +86,11 @@ pub(super) async fn run(load: Load, nodes: Vec<(String, Vec<Client>)>) -> Vec<No
             let source = Source::new(load.profile, load.keys, number, load.seed);
             let (load, server) = (load.clone(), server.clone());
             workers.spawn(async move {
-                (node, work(load, worker, source, client, &server, start, end).await)
+                let result = match load.in_flight {
+                    Some(in_flight) => stream(load, in_flight, source, client, &server, end).await,
+                    None => work(load, worker, source, client, &server, start, end).await,
+                };
+                (node, result)
             });
         }
     }
@@ -145,6 +154,67 @@ async fn work(
     }
 }
 
+/// Writes on one stream, up to `in_flight` at once.
+async fn stream(
+    load: Load,
+    in_flight: u64,
+    mut source: Source,
+    mut client: Client,
+    server: &str,
+    end: Instant,
+) -> NodeResult {
+    let mut result = NodeResult::new(server);
+    if let Err(error) =
+        try_stream(&load, in_flight, &mut source, &mut client, end, &mut result).await
+    {
+        result.failed += 1;
+        result.last_error = Some(error.to_string());
+    }
+    result
+}
+
+async fn try_stream(
+    load: &Load,
+    in_flight: u64,
+    source: &mut Source,
+    client: &mut Client,
+    end: Instant,
+    result: &mut NodeResult,
+) -> Result<(), ClientError> {
+    let (requests, mut answers) = client.bulk_write().await?;
+    let mut requests = Some(requests);
+    let ttl = prost_types::Duration::try_from(load.profile.ttl).ok();
+    let mut sent = VecDeque::new();
+    loop {
+        if Instant::now() >= end {
+            requests = None;
+        }
+        if let Some(requests) = &requests
+            && (sent.len() as u64) < in_flight
+        {
+            let (key, value) = source.next_put();
+            let put = PutRequest { table: load.table.clone(), key, value, ttl, ..<_>::default() };
+            let mutation = Mutation { mutation: Some(mutation::Mutation::Put(put)) };
+            sent.push_back(Instant::now());
+            requests.send(vec![mutation]).await?;
+            continue;
+        }
+        let Some(answer) = answers.next().await? else { return Ok(()) };
+        let at = sent.pop_front().expect("an answer for each request");
+        match answer.error {
+            None => result.writes.record(latency_us(at)).expect("within the bounds"),
+            Some(error) => {
+                result.failed += 1;
+                result.last_error = Some(error.message);
+            }
+        }
+    }
+}
+
+fn latency_us(since: Instant) -> u64 {
+    since.elapsed().as_micros().clamp(1, u128::from(LATENCY_US_MAX)) as u64
+}
+
 async fn operate(
     load: &Load,
     client: &mut Client,
@@ -162,9 +232,8 @@ async fn operate(
     };
     match outcome {
         Ok(hit) => {
-            let us = due.elapsed().as_micros().clamp(1, u128::from(LATENCY_US_MAX)) as u64;
             let histogram = if is_get { &mut result.gets } else { &mut result.writes };
-            histogram.record(us).expect("within the bounds");
+            histogram.record(latency_us(due)).expect("within the bounds");
             result.hits += u64::from(hit);
         }
         Err(error) => {

@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// Operations each second at each node; without it, each worker sends the next at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// Send only the writes, each worker on a stream of its own with so many of them under way
+    #[arg(long, value_name = "N", conflicts_with = "rate",
+          value_parser = clap::value_parser!(u64).range(1..=WORKERS_MAX))]
+    in_flight: Option<u64>,
     /// How many different keys there are
     #[arg(long, value_name = "N", default_value_t = 100_000,
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -91,6 +95,7 @@ impl Args {
             keys: self.keys,
             workers: self.workers,
             rate: self.rate,
+            in_flight: self.in_flight,
             duration: self.duration,
             seed: self.seed,
         };

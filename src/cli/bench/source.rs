@@ -41,6 +41,11 @@ impl Source {
         Source { profile, zipf, keys, noise: noise.into(), random, written: 0, worker }
     }
 
+    /// The next write, whatever share of the operations are writes.
+    pub(super) fn next_put(&mut self) -> (Bytes, Bytes) {
+        (self.key(), self.value())
+    }
+
     pub(super) fn next(&mut self) -> Operation {
         let key = self.key();
         let choice: f64 = self.random.random();
