@@ -167,6 +167,13 @@ impl FollowDelta {
         &self.heads
     }
 
+    /// How far the pages of a scan came, capped by the heads: whoever holds every page so far may
+    /// go on from here later, with the same store only. Empty where the rows come from memory.
+    #[must_use]
+    pub fn passed(&self) -> &Heads {
+        &self.passed
+    }
+
     /// Whether the rows come from the change index: many, and read from the disk.
     #[must_use]
     pub fn is_scan(&self) -> bool {
