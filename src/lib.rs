@@ -17,6 +17,7 @@
 //! model       pure: Key, Value, Hlc, Origin, Version, Row, merge
 //! ```
 
+pub mod mirror;
 pub mod model;
 pub mod node;
 pub mod protocol;
