@@ -1,0 +1,250 @@
+//! One transaction: the fence, rows of many tables, what MySQL refuses of them, the checkpoint.
+//!
+//! ```text
+//! UPDATE _lastword_mirror ... WHERE epoch, heads   nobody else writes; heads go on with the rows
+//! DELETE ...                                       tombstones, expired rows
+//! INSERT ... ON DUPLICATE KEY UPDATE ...           halved where a row is refused, down to that row
+//! DELETE ..., INSERT INTO _lastword_rejected       no older version stays for a row set aside
+//! COMMIT
+//! ```
+//!
+//! A statement that MySQL refuses changes nothing, and the transaction goes on: the tables are
+//! InnoDB's. Any other error ends the session, and the transaction with it.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use super::{
+    error::MirrorError,
+    mapping::{Dead, Record, Refused, TableBatch, by_table},
+    mysql::{number, text},
+    session::Session,
+    statement,
+};
+use crate::model::{Heads, Row, TableName};
+
+impl Session<'_> {
+    /// Writes rows, and that MySQL stands at `position` with them.
+    pub(super) async fn apply(
+        &mut self,
+        rows: Vec<Row>,
+        position: Heads,
+    ) -> Result<(), MirrorError> {
+        let tables = by_table(rows);
+        let names: Vec<_> = tables.keys().cloned().collect();
+        self.ensure_tables(&names).await?;
+        let now_ms = self.node.now_ms();
+        let statement_bytes_max = self.mysql.statement_bytes_max();
+        let mut batches = Vec::with_capacity(tables.len());
+        for (table, rows) in tables {
+            let shape = &self.tables[&table].shape;
+            let batch = TableBatch::new(rows, shape, now_ms, statement_bytes_max);
+            batches.push((table, batch));
+        }
+
+        self.begin(&position).await?;
+        let mut totals = Totals::default();
+        for (table, batch) in batches {
+            self.write_table(&table, batch, &mut totals).await?;
+        }
+        self.commit(position).await?;
+        self.report.applied(totals.applied);
+        if totals.rejected > 0 {
+            self.upkeep.put_retry_off();
+        }
+        if totals.rejected + totals.unrejected > 0 {
+            let standing = self.rejected_rows + totals.rejected;
+            self.rejected_rows = standing.saturating_sub(totals.unrejected);
+            self.report.rejected(self.rejected_rows, totals.last_reason);
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction that takes MySQL from where it stands to `position`.
+    pub(super) async fn begin(&mut self, position: &Heads) -> Result<(), MirrorError> {
+        self.mysql.execute("START TRANSACTION").await?;
+        let now_ms = self.node.now_ms();
+        let fence = statement::fence(self.epoch, &self.position, position, now_ms);
+        match self.mysql.execute(fence).await? {
+            1 => Ok(()),
+            _ => Err(MirrorError::Fenced),
+        }
+    }
+
+    /// Ends it.
+    pub(super) async fn commit(&mut self, position: Heads) -> Result<(), MirrorError> {
+        self.mysql.execute("COMMIT").await?;
+        self.position = position;
+        self.last_used = Instant::now();
+        self.report.stands_at(&self.position);
+        Ok(())
+    }
+
+    async fn write_table(
+        &mut self,
+        table: &TableName,
+        batch: TableBatch,
+        totals: &mut Totals,
+    ) -> Result<(), MirrorError> {
+        let exact = self.tables[table].shape.key().is_exact;
+        let TableBatch { records, dead, mut refused } = batch;
+        let rows = records.len() + dead.len() + refused.len();
+        self.delete(table, exact, &dead).await?;
+        self.insert(table, exact, &records, &mut refused).await?;
+        if !exact {
+            self.find_collisions(table, &records, &mut refused).await?;
+        }
+        let superseded: Vec<_> = refused.iter().map(Refused::dead).collect();
+        self.delete(table, exact, &superseded).await?;
+
+        if self.rejected_rows > 0 {
+            // Those that were refused once more are added again below.
+            let written = records.iter().map(|record| &record.key);
+            let keys: Vec<_> = written
+                .chain(dead.iter().map(|dead| &dead.key))
+                .chain(refused.iter().map(|refused| &refused.key))
+                .collect::<HashSet<_>>()
+                .into_iter()
+                .collect();
+            for some in in_powers_of_two(&keys) {
+                totals.unrejected += self.mysql.execute(statement::unreject(table, some)).await?;
+            }
+        }
+        let now_ms = self.node.now_ms();
+        for some in in_powers_of_two(&refused) {
+            self.mysql.execute(statement::reject(table, some, now_ms)).await?;
+        }
+        for Refused { key, reason, .. } in &refused {
+            tracing::debug!(%table, ?key, reason, "set a row aside");
+        }
+
+        let expiry = &mut self.tables.get_mut(table).expect("it was ensured").expiry;
+        for ms in records.iter().filter_map(|record| record.expires_at_ms) {
+            expiry.note(ms);
+        }
+        totals.applied += (rows - refused.len()) as u64;
+        totals.rejected += refused.len() as u64;
+        if let Some(last) = refused.pop() {
+            totals.last_reason = Some(last.reason);
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &mut self,
+        table: &TableName,
+        exact: bool,
+        dead: &[Dead],
+    ) -> Result<(), MirrorError> {
+        for some in in_powers_of_two(dead) {
+            self.mysql.execute(statement::delete(table, exact, some)).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts or updates rows; those that MySQL refuses one by one are added to `refused`.
+    async fn insert(
+        &mut self,
+        table: &TableName,
+        exact: bool,
+        records: &[Record],
+        refused: &mut Vec<Refused>,
+    ) -> Result<(), MirrorError> {
+        let bytes_max = self.mysql.statement_bytes_max();
+        let mut waiting = vec![records];
+        while let Some(records) = waiting.pop() {
+            if records.is_empty() {
+                continue;
+            }
+            let (now, later) = records.split_at(statement::rows_that_fit(records, bytes_max));
+            waiting.push(later);
+            let Err(error) = self.mysql.execute(statement::upsert(table, exact, now)).await else {
+                continue;
+            };
+            let Some(reason) = error.refused_row() else { return Err(error) };
+            match now {
+                [record] => refused.push(record.refused(reason)),
+                _ => {
+                    let (first, second) = now.split_at(now.len() / 2);
+                    waiting.extend([second, first]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In a column where different keys may be equal to MySQL, one key's row stands for both.
+    async fn find_collisions(
+        &mut self,
+        table: &TableName,
+        records: &[Record],
+        refused: &mut Vec<Refused>,
+    ) -> Result<(), MirrorError> {
+        let done: HashSet<_> = refused.iter().map(|refused| refused.key.clone()).collect();
+        let records: Vec<_> = records.iter().filter(|record| !done.contains(&record.key)).collect();
+        for some in in_powers_of_two(&records) {
+            let keys: Vec<_> = some.iter().map(|record| &record.key).collect();
+            let rows = self.mysql.rows(statement::standing(table, &keys)).await?;
+            let standing: HashSet<_> =
+                rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
+            for record in some.iter().filter(|r| !standing.contains(r.key.as_slice())) {
+                refused.push(
+                    record.refused(
+                        "k is equal to another key under the column's collation: make it VARBINARY"
+                            .to_owned(),
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// How many rows are set aside, as MySQL says.
+    pub(super) async fn count_rejected(&mut self) -> Result<(), MirrorError> {
+        let rows = self.mysql.rows(statement::rejected_summary()).await?;
+        let (count, reason) = match rows.first().map(Vec::as_slice) {
+            Some([count, reason]) => (number(count).unwrap_or_default(), text(reason)),
+            _ => (0, String::new()),
+        };
+        self.rejected_rows = count;
+        self.report.rejected(count, Some(reason));
+        Ok(())
+    }
+}
+
+/// What became of the rows of one transaction.
+#[derive(Default)]
+struct Totals {
+    applied: u64,
+    rejected: u64,
+    /// Rows that were set aside before, and are no longer.
+    unrejected: u64,
+    last_reason: Option<String>,
+}
+
+/// Parts of 256, 128, 64 ... so that few statement texts serve all.
+fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        if all.is_empty() {
+            return None;
+        }
+        let (some, rest) = all.split_at(statement::power_of_two(all.len()));
+        all = rest;
+        Some(some)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_powers_of_two_and_lose_nothing() {
+        let all: Vec<_> = (0..700).collect();
+        let sizes: Vec<_> = in_powers_of_two(&all).map(<[i32]>::len).collect();
+        assert_eq!(sizes, [256, 256, 128, 32, 16, 8, 4]);
+        assert_eq!(in_powers_of_two(&all).flatten().count(), 700);
+        assert_eq!(in_powers_of_two::<u8>(&[]).count(), 0);
+    }
+}

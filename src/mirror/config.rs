@@ -1,0 +1,102 @@
+//! How the mirror is set up.
+
+use std::{fmt, time::Duration};
+
+/// The MySQL database to mirror into, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is.
+    pub target: Target,
+    /// How many rows one transaction takes at most.
+    pub batch_rows_max: usize,
+    /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
+    pub batch_bytes_max: usize,
+    /// How long connecting may take.
+    pub connect_max: Duration,
+    /// How long a statement may take; then the connection counts as lost.
+    pub statement_max: Duration,
+    /// The first wait before MySQL is tried again; it doubles each time, with jitter.
+    pub retry_min: Duration,
+    /// The longest such wait, jitter aside.
+    pub retry_max: Duration,
+    /// The first wait before rows set aside are tried again; it doubles while none is taken.
+    pub rejected_retry_min: Duration,
+    /// The longest such wait.
+    pub rejected_retry_max: Duration,
+    /// A scan of the store holds its old pages: after so long it is left off, and a new one goes
+    /// on from there.
+    pub scan_max: Duration,
+    /// An idle connection is tried, and idle heads are written down, once in this time.
+    pub heartbeat: Duration,
+}
+
+/// Where a MySQL database is. Shown without the user and the password: `host:port/database`.
+#[derive(Clone)]
+pub struct Target {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    /// MySQL's own is 3306.
+    pub port: u16,
+    /// Whom to connect as.
+    pub user: String,
+    /// Where one is needed. Shown nowhere.
+    pub password: Option<String>,
+    /// The database whose tables mirror the store's.
+    pub database: String,
+}
+
+impl Config {
+    /// With the defaults.
+    #[must_use]
+    pub fn new(target: Target) -> Config {
+        Config {
+            target,
+            batch_rows_max: 1_000,
+            batch_bytes_max: 4 << 20,
+            connect_max: Duration::from_secs(10),
+            statement_max: Duration::from_secs(30),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
+            rejected_retry_min: Duration::from_secs(10),
+            rejected_retry_max: Duration::from_secs(300),
+            scan_max: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { host, port, database, .. } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}/{database}")
+        } else {
+            write!(f, "{host}:{port}/{database}")
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_user_nor_password_is_shown() {
+        let target = Target {
+            host: "::1".into(),
+            port: 3306,
+            user: "shopkeeper".into(),
+            password: Some("hunter2".into()),
+            database: "shop".into(),
+        };
+        assert_eq!(target.to_string(), "[::1]:3306/shop");
+        let shown = format!("{:?}", Config::new(target));
+        assert!(!shown.contains("hunter2") && !shown.contains("shopkeeper"), "{shown}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The mirror: each user table of the store as a `kv` table in the site's own MySQL.
+//!
+//! ```text
+//! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
+//!                     |              mapping.rs   which row is written, deleted, set aside
+//!                     |              statement.rs the SQL
+//!                     |-- tables.rs: made where missing; shape.rs: will it do?
+//!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
+//! ```
+//!
+//! A mirror goes on from what MySQL says, never from what it remembers: each session begins with
+//! the checkpoint that stands in `_lastword_mirror`, and ends with the first error, after which a
+//! new one begins. So there is one way to recover, and it is taken at every start.
+//!
+//! **Promise.** MySQL holds exactly the node's rows at the checkpoint: no gap, no duplicate, no
+//! older row over a newer one, whichever of the two crashed, and whenever. A row that MySQL
+//! refuses stands in `_lastword_rejected` instead, with the reason. MySQL that is away, slow or
+//! read-only costs the mirror time, and the node nothing.
+
+mod apply;
+mod config;
+mod error;
+mod mapping;
+mod mysql;
+mod session;
+mod shape;
+mod statement;
+mod tables;
+mod upkeep;
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, Target};
+
+use crate::{
+    model::Heads,
+    node::{LastError, MirrorHandle, MirrorReport, Node},
+};
+use error::MirrorError;
+use session::Session;
+
+/// After a session that lasted so long, the waits between attempts begin at the shortest again.
+const SESSION_SOUND: Duration = Duration::from_secs(10);
+
+/// Mirrors `node` into the database of `config`, until `shutdown` or the node's own end.
+///
+/// How it is stands in the node's reports. The task may be dropped at any moment: what MySQL holds
+/// stays consistent, and the next mirror goes on from there.
+pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHandle<()> {
+    let target = config.target.to_string();
+    let report = MirrorReport { target, ..MirrorReport::default() };
+    let report = Report { mirror: node.reports().add_mirror(report) };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = node.stopped() => {}
+            () = mirror(&node, &config, &report) => {}
+        }
+    })
+}
+
+/// Session after session; ends with the node.
+async fn mirror(node: &Node, config: &Config, report: &Report) {
+    let mut waits = waits(config);
+    let mut last_text = String::new();
+    loop {
+        let began = Instant::now();
+        let (error, session) = match Session::connect(node, config, report).await {
+            Err(error) => (error, None),
+            Ok(mut session) => match session.run().await {
+                Ok(()) => return,
+                Err(error) => (error, Some(session)),
+            },
+        };
+        // One that waits for an operator keeps its sound connection: status can tell the two.
+        let session = session.filter(|_| error.waits_for_operator());
+        report.failed(node.now_ms(), &error, session.is_some());
+        let text = error.to_string();
+        if text == last_text {
+            tracing::debug!(error = text, "the mirror still waits");
+        } else {
+            tracing::warn!(error = text, "the mirror waits, then tries again");
+        }
+        last_text = text;
+        if began.elapsed() >= SESSION_SOUND {
+            waits = self::waits(config);
+        }
+        sleep(waits.next().unwrap_or(config.retry_max)).await;
+    }
+}
+
+fn waits(config: &Config) -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(config.retry_min)
+        .with_max_delay(config.retry_max)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// What status shows of the mirror.
+struct Report {
+    mirror: MirrorHandle,
+}
+
+impl Report {
+    /// A session has taken over.
+    fn follows(&self, position: &Heads) {
+        self.mirror.update(|mirror| {
+            mirror.connected = true;
+            mirror.applying = true;
+            mirror.connects += 1;
+            mirror.position = Some(position.clone());
+        });
+    }
+
+    fn stands_at(&self, position: &Heads) {
+        self.mirror.update(|mirror| mirror.position = Some(position.clone()));
+    }
+
+    fn applied(&self, rows: u64) {
+        self.mirror.update(|mirror| mirror.rows_applied += rows);
+    }
+
+    /// So many rows are set aside now; `None`: none was added.
+    fn rejected(&self, rows: u64, newest_reason: Option<String>) {
+        self.mirror.update(|mirror| {
+            mirror.rows_rejected = rows;
+            match newest_reason {
+                _ if rows == 0 => mirror.last_rejected_reason.clear(),
+                Some(reason) => mirror.last_rejected_reason = reason,
+                None => {}
+            }
+        });
+    }
+
+    fn failed(&self, now_ms: u64, error: &MirrorError, connected: bool) {
+        self.mirror.update(|mirror| {
+            mirror.connected = connected;
+            mirror.applying = false;
+            mirror.last_error = Some(LastError { message: error.to_string(), at_ms: now_ms });
+        });
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.mirror.update(|mirror| {
+            mirror.connected = false;
+            mirror.applying = false;
+        });
+    }
+}

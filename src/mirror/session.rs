@@ -1,0 +1,270 @@
+//! One connection's life: take the database over, then follow the node from where MySQL stands.
+//!
+//! ```text
+//! connect --> what _lastword_mirror says, epoch + 1 --> a page of changes --> one transaction
+//!                                                    ^------------------------'
+//! ```
+//!
+//! **Invariant.** `position` is what the checkpoint in MySQL says, and MySQL holds, of every row
+//! of the store at or below it, that version or a later one. It goes from page to page: within a
+//! scan of the store to how far the scan came, at its end to the heads of its moment.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{
+    Config, Report,
+    error::MirrorError,
+    mysql::{Cell, Connection, number, text},
+    shape::Shape,
+    statement,
+    tables::TABLES_ASKED_MAX,
+    upkeep::Upkeep,
+};
+use crate::{
+    model::{Heads, Origin, TableName},
+    node::{FollowDelta, Follower, Node, Page},
+    store::StoreError,
+};
+
+/// The format of the mirror's own tables.
+const FORMAT: u64 = 1;
+
+/// A connection, and what is known of the database behind it.
+pub(super) struct Session<'m> {
+    pub(super) node: &'m Node,
+    pub(super) config: &'m Config,
+    pub(super) report: &'m Report,
+    pub(super) mysql: Connection,
+    /// This session may write as long as MySQL names this epoch.
+    pub(super) epoch: u64,
+    /// What MySQL has.
+    pub(super) position: Heads,
+    /// The tables that were looked at in this session.
+    pub(super) tables: HashMap<TableName, Table>,
+    /// The tables that lastword knows as its own.
+    pub(super) known: HashSet<TableName>,
+    /// How many rows are set aside.
+    pub(super) rejected_rows: u64,
+    pub(super) upkeep: Upkeep,
+    pub(super) last_used: Instant,
+}
+
+/// A mirrored table.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) shape: Shape,
+    pub(super) expiry: Expiry,
+}
+
+/// When a row of the table expires next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// MySQL was not asked yet.
+    Unknown,
+    /// No row does.
+    Never,
+    /// Milliseconds since the Unix epoch, UTC.
+    At(u64),
+}
+
+impl Expiry {
+    /// A row was written that expires then.
+    pub(super) fn note(&mut self, ms: u64) {
+        *self = match *self {
+            Expiry::Unknown => Expiry::Unknown,
+            Expiry::Never => Expiry::At(ms),
+            Expiry::At(first) => Expiry::At(first.min(ms)),
+        }
+    }
+}
+
+impl<'m> Session<'m> {
+    /// Connects; nothing is read or written yet.
+    pub(super) async fn connect(
+        node: &'m Node,
+        config: &'m Config,
+        report: &'m Report,
+    ) -> Result<Session<'m>, MirrorError> {
+        Ok(Session {
+            node,
+            config,
+            report,
+            mysql: Connection::open(config).await?,
+            epoch: 0,
+            position: Heads::new(),
+            tables: HashMap::new(),
+            known: HashSet::new(),
+            rejected_rows: 0,
+            upkeep: Upkeep::new(config),
+            last_used: Instant::now(),
+        })
+    }
+
+    /// Takes the database over and follows the node. Ends with an error, or with the node.
+    pub(super) async fn run(&mut self) -> Result<(), MirrorError> {
+        self.own_tables().await?;
+        self.take_over().await?;
+        self.count_rejected().await?;
+        let known: Vec<_> = self.known.iter().cloned().collect();
+        self.ensure_tables(&known).await?;
+        self.report.follows(&self.position);
+
+        let mut follower = Follower::new(self.node, self.position.clone());
+        loop {
+            if !follower.changed_within(self.upkeep.nothing_due_for()).await {
+                return Ok(());
+            }
+            follower = self.catch_up(follower).await?;
+            self.keep_up(Some(follower.above())).await?;
+        }
+    }
+
+    /// Makes the mirror's own tables where they are missing.
+    async fn own_tables(&mut self) -> Result<(), MirrorError> {
+        let names = statement::OWN_TABLES.map(|(name, _)| name);
+        let there = self.mysql.rows(statement::table_facts(&names)).await?;
+        for (name, create) in statement::OWN_TABLES {
+            if !there.iter().any(|row| row.first().is_some_and(|cell| text(cell) == name)) {
+                self.mysql.execute(create).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises the epoch, so that whatever else is writing here stops, and learns where MySQL
+    /// stands. Waits for a transaction that is under way.
+    async fn take_over(&mut self) -> Result<(), MirrorError> {
+        self.mysql.execute("START TRANSACTION").await?;
+        match self.take_over_locked().await {
+            Ok(()) => self.mysql.execute("COMMIT").await.map(|_| ()),
+            Err(error) => {
+                // The connection may be kept until an operator has acted; its locks may not.
+                let _ = self.mysql.execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_over_locked(&mut self) -> Result<(), MirrorError> {
+        let now_ms = self.node.now_ms();
+        let ours = self.node.origin();
+        let mut rows = self.mysql.rows(statement::checkpoint()).await?;
+        if rows.is_empty() {
+            self.mysql.execute(statement::found(ours, now_ms)).await?;
+            rows = self.mysql.rows(statement::checkpoint()).await?;
+        }
+        let Checkpoint { format, origin, epoch, heads } = rows
+            .first()
+            .and_then(|row| Checkpoint::of(row))
+            .ok_or(MirrorError::Damaged("_lastword_mirror"))?;
+        if format != FORMAT {
+            return Err(MirrorError::Format(format));
+        }
+        if origin != ours {
+            return Err(MirrorError::OtherStore { theirs: origin, ours });
+        }
+        if !self.node.heads().covers(&heads) {
+            return Err(MirrorError::AheadOfStore { theirs: heads });
+        }
+        self.position = heads;
+        self.epoch = epoch + 1;
+        self.known = self.known_tables().await?;
+        for table in self.dropped_tables().await? {
+            tracing::warn!(%table, "a mirrored table was dropped: everything is filled again");
+            self.mysql.execute(statement::forget_table(&table)).await?;
+            self.known.remove(&table);
+            self.position = Heads::new();
+        }
+        let take_over = statement::take_over(self.epoch, &self.position, now_ms);
+        self.mysql.execute(take_over).await?;
+        Ok(())
+    }
+
+    async fn known_tables(&mut self) -> Result<HashSet<TableName>, MirrorError> {
+        let rows = self.mysql.rows(statement::known_tables()).await?;
+        rows.iter()
+            .map(|row| {
+                let name = row.first().map(text).unwrap_or_default();
+                TableName::of_client(&name).map_err(|_| MirrorError::Damaged("_lastword_tables"))
+            })
+            .collect()
+    }
+
+    /// The tables that are known and not there: what is above the position does not fill them.
+    async fn dropped_tables(&mut self) -> Result<Vec<TableName>, MirrorError> {
+        let known: Vec<_> = self.known.iter().cloned().collect();
+        let mut there = HashSet::new();
+        for some in known.chunks(TABLES_ASKED_MAX) {
+            let names: Vec<_> = some.iter().map(TableName::as_str).collect();
+            let rows = self.mysql.rows(statement::table_facts(&names)).await?;
+            there.extend(rows.iter().filter_map(|row| row.first().map(text)));
+        }
+        Ok(known.into_iter().filter(|table| !there.contains(table.as_str())).collect())
+    }
+
+    /// Passes the delta of this moment on to MySQL, page by page.
+    async fn catch_up(&mut self, mut follower: Follower) -> Result<Follower, MirrorError> {
+        let (rows_max, bytes_max) = (self.config.batch_rows_max, self.config.batch_bytes_max);
+        let began = Instant::now();
+        let mut delta: FollowDelta;
+        let mut page: Page;
+        (follower, delta, page) = read(move || {
+            let mut delta = follower.begin()?;
+            let page = delta.page(rows_max, bytes_max)?;
+            Ok((follower, delta, page))
+        })
+        .await?;
+        loop {
+            let mut position = self.position.clone();
+            position.join(if page.last { delta.heads() } else { delta.passed() });
+            // The end of a scan is worth a checkpoint; heads that move while nothing is written
+            // are written down once in a while.
+            if !page.rows.is_empty() || (page.last && delta.is_scan()) {
+                self.apply(page.rows, position).await?;
+            }
+            if page.last {
+                follower.finish(&delta);
+                return Ok(follower);
+            }
+            if delta.is_scan() && began.elapsed() >= self.config.scan_max {
+                follower.leave_off(&delta);
+                return Ok(follower);
+            }
+            self.keep_up(None).await?;
+            (delta, page) = read(move || {
+                let page = delta.page(rows_max, bytes_max)?;
+                Ok((delta, page))
+            })
+            .await?;
+        }
+    }
+}
+
+/// The row of `_lastword_mirror`.
+struct Checkpoint {
+    format: u64,
+    origin: Origin,
+    epoch: u64,
+    heads: Heads,
+}
+
+impl Checkpoint {
+    fn of(row: &[Cell]) -> Option<Checkpoint> {
+        let [format, origin, epoch, heads] = row else { return None };
+        Some(Checkpoint {
+            format: number(format)?,
+            origin: Origin::from_bytes(origin.as_deref()?.try_into().ok()?),
+            epoch: number(epoch)?,
+            heads: Heads::from_bytes(heads.as_deref()?)?,
+        })
+    }
+}
+
+/// Reads the store where blocking is allowed.
+pub(super) async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, MirrorError> {
+    Ok(spawn_blocking(work).await.expect("reading the store does not panic")?)
+}

@@ -1,0 +1,118 @@
+//! The mirrored tables in MySQL: made where they are missing, looked at before they are used.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    error::MirrorError,
+    mysql::{Cell, number, text},
+    session::{Expiry, Session, Table},
+    shape::{ColumnFacts, IndexFacts, Shape, TableFacts},
+    statement,
+};
+use crate::model::TableName;
+
+/// Of how many tables MySQL is asked at once.
+pub(super) const TABLES_ASKED_MAX: usize = 100;
+
+impl Session<'_> {
+    /// Sees to it that these tables are there and can be written. Not within a transaction:
+    /// MySQL ends one when it makes a table.
+    pub(super) async fn ensure_tables(&mut self, tables: &[TableName]) -> Result<(), MirrorError> {
+        let new: Vec<_> =
+            tables.iter().filter(|table| !self.tables.contains_key(*table)).cloned().collect();
+        for some in new.chunks(TABLES_ASKED_MAX) {
+            let mut facts = self.facts(some).await?;
+            for table in some {
+                let found = match facts.remove(table.as_str()) {
+                    Some(found) => found,
+                    None => self.create(table).await?,
+                };
+                self.take_in(table, &found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, table: &TableName) -> Result<TableFacts, MirrorError> {
+        self.mysql.execute(statement::create(table)).await?;
+        tracing::info!(%table, "made the MySQL table");
+        let mut facts = self.facts(std::slice::from_ref(table)).await?;
+        Ok(facts.remove(table.as_str()).unwrap_or_default())
+    }
+
+    async fn take_in(&mut self, table: &TableName, facts: &TableFacts) -> Result<(), MirrorError> {
+        let shape = Shape::of(table.as_str(), facts).map_err(MirrorError::Table)?;
+        if !self.known.contains(table) {
+            // Rows of someone else's would stand among the mirrored ones, and be taken for them.
+            if !self.mysql.rows(statement::any_row(table)).await?.is_empty() {
+                return Err(MirrorError::Table(format!(
+                    "table {table}: it holds rows that lastword did not write: move them away \
+                     with RENAME TABLE, or empty it with TRUNCATE"
+                )));
+            }
+            self.mysql.execute(statement::know_table(table)).await?;
+            self.known.insert(table.clone());
+        }
+        if !shape.has_expiry_index() {
+            tracing::warn!(
+                %table,
+                "the MySQL table has no index on expires_at: to find expired rows, all are read; \
+                 run ALTER TABLE `{table}` ADD INDEX (expires_at)"
+            );
+        }
+        self.tables.insert(table.clone(), Table { shape, expiry: Expiry::Unknown });
+        Ok(())
+    }
+
+    /// What MySQL says of the tables that are there.
+    async fn facts(
+        &mut self,
+        tables: &[TableName],
+    ) -> Result<HashMap<String, TableFacts>, MirrorError> {
+        let names: Vec<_> = tables.iter().map(TableName::as_str).collect();
+        let mut facts: HashMap<String, TableFacts> = HashMap::new();
+        for row in self.mysql.rows(statement::table_facts(&names)).await? {
+            if let [name, engine] = &row[..] {
+                let engine = engine.is_some().then(|| text(engine));
+                facts.entry(text(name)).or_default().engine = engine;
+            }
+        }
+        for row in self.mysql.rows(statement::column_facts(&names)).await? {
+            if let Some((table, column)) = column_facts(&row) {
+                facts.entry(table).or_default().columns.push(column);
+            }
+        }
+        let mut indexes: BTreeMap<(String, String), IndexFacts> = BTreeMap::new();
+        for row in self.mysql.rows(statement::index_facts(&names)).await? {
+            let [table, index, not_unique, column, prefix] = &row[..] else { continue };
+            let entry = indexes.entry((text(table), text(index))).or_default();
+            entry.name = text(index);
+            entry.is_unique = number(not_unique) == Some(0);
+            entry.columns.push((text(column), prefix.is_some()));
+        }
+        for ((table, _), index) in indexes {
+            facts.entry(table).or_default().indexes.push(index);
+        }
+        Ok(facts)
+    }
+}
+
+fn column_facts(row: &[Cell]) -> Option<(String, ColumnFacts)> {
+    let [table, name, data_type, column_type, nullable, default, extra, length, collation] = row
+    else {
+        return None;
+    };
+    let extra = text(extra).to_ascii_lowercase();
+    let column = ColumnFacts {
+        name: text(name),
+        data_type: text(data_type).to_ascii_lowercase(),
+        column_type: text(column_type).to_ascii_lowercase(),
+        is_nullable: text(nullable).eq_ignore_ascii_case("yes"),
+        has_default: default.is_some()
+            || extra.contains("auto_increment")
+            || extra.contains("generated"),
+        length_max: number(length),
+        collation: collation.is_some().then(|| text(collation)),
+    };
+    Some((text(table), column))
+}

@@ -1,0 +1,16 @@
+//! The mirror, with a real node in this process and a real MariaDB.
+//!
+//! What is judged is always the same: the rows in MySQL are the live rows of the store, byte for
+//! byte, whatever happened to either side on the way.
+
+mod common;
+#[path = "mirror/crashes.rs"]
+mod crashes;
+#[path = "mirror/operators.rs"]
+mod operators;
+#[path = "mirror/refusals.rs"]
+mod refusals;
+#[path = "mirror/rows.rs"]
+mod rows;
+#[path = "mirror/world.rs"]
+mod world;
