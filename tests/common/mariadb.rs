@@ -52,6 +52,7 @@ impl MariaDb {
             .tempdir()
             .expect("a temporary folder can be made");
         copy_folder(template(), &dir.path().join("data"));
+        fs::create_dir(dir.path().join("tmp")).expect("the temporary folder is writable");
         let extra = options.iter().map(|&option| option.to_owned()).collect();
         let port = Port::reserve();
         let mut mariadb =
@@ -145,6 +146,9 @@ impl MariaDb {
         let mut options = vec![
             "--no-defaults".to_owned(),
             format!("--datadir={}", dir.join("data").display()),
+            // At its start a server deletes all temporary tables there, those of others too, and
+            // they crash: each needs a folder of its own.
+            format!("--tmpdir={}", dir.join("tmp").display()),
             format!("--socket={}", self.socket().display()),
             format!("--pid-file={}", dir.join("pid").display()),
             format!("--log-error={}", self.log().display()),

@@ -68,7 +68,7 @@ fn settle(world: &World, mariadb: &MariaDb, database: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_aborted_at_random_moments_leaves_no_trace() {
-    let (mariadb, database) = (shared(), "aborts");
+    let (mariadb, database) = (&*shared(), "aborts");
     let world = World::new().await;
     let config = Config { batch_rows_max: 50, ..config(mariadb, database) };
     let load = Load::start(&world);
@@ -112,7 +112,7 @@ async fn a_database_killed_in_the_middle_of_a_load_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_fill_that_was_broken_off_goes_on_where_it_was() {
-    let (mariadb, database) = (shared(), "resume");
+    let (mariadb, database) = (&*shared(), "resume");
     let world = World::new().await;
     let rows = 20_000;
     // Of several origins, one of them with its delta still under way.
@@ -142,7 +142,7 @@ async fn a_first_fill_that_was_broken_off_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_is_left_off_goes_on_behind() {
-    let (mariadb, database) = (shared(), "scans");
+    let (mariadb, database) = (&*shared(), "scans");
     let world = World::new().await;
     world.fill("t", 3_000, 10).await;
     let foreign = (1..=1_000).map(|n| foreign(0x11, "t", &format!("{n}"), n, Some("v")));
@@ -157,7 +157,7 @@ async fn a_scan_that_is_left_off_goes_on_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_goes_on() {
-    let (mariadb, database) = (shared(), "restarts");
+    let (mariadb, database) = (&*shared(), "restarts");
     let mut world = World::new().await;
     let config = Config { heartbeat: Duration::from_millis(20), ..config(mariadb, database) };
     for round in 0..4 {
@@ -178,7 +178,7 @@ async fn a_node_that_comes_back_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_lost_its_newest_commits_gets_them_again() {
-    let (mariadb, database) = (shared(), "lost_commits");
+    let (mariadb, database) = (&*shared(), "lost_commits");
     let world = World::new().await;
     world.fill("t", 100, 10).await;
     let _mirror = Running::start(&world, &config(mariadb, database));
@@ -205,7 +205,7 @@ async fn a_database_that_lost_its_newest_commits_gets_them_again() {
 /// The store never goes back, so only a hand in the database can show the guards.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_older_version_goes_over_a_newer_one() {
-    let (mariadb, database) = (shared(), "guards");
+    let (mariadb, database) = (&*shared(), "guards");
     let world = World::new().await;
     let config = config(mariadb, database);
     world.write(["a", "b", "c", "d", "e"].map(|key| put("t", key, "stored")).into()).await;
@@ -232,7 +232,7 @@ async fn no_older_version_goes_over_a_newer_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_writes_of_one_moment_the_greater_origin_stays() {
-    let (mariadb, database) = (shared(), "ties");
+    let (mariadb, database) = (&*shared(), "ties");
     let world = World::new().await;
     let _mirror = Running::start(&world, &config(mariadb, database));
     let hlc = world.node.now_ms() << 16;
@@ -250,7 +250,7 @@ async fn of_two_writes_of_one_moment_the_greater_origin_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_a_delta_that_has_not_ended_are_there_too() {
-    let (mariadb, database) = (shared(), "unended");
+    let (mariadb, database) = (&*shared(), "unended");
     let world = World::new().await;
     let config = config(mariadb, database);
     let mirror = Running::start(&world, &config);
@@ -270,7 +270,7 @@ async fn rows_of_a_delta_that_has_not_ended_are_there_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_mirrors_only_the_newer_one_writes() {
-    let (mariadb, database) = (shared(), "fence");
+    let (mariadb, database) = (&*shared(), "fence");
     let world = World::new().await;
     let config = config(mariadb, database);
     let load = Load::start(&world);
@@ -303,7 +303,7 @@ async fn of_two_mirrors_only_the_newer_one_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_hangs_is_given_up() {
-    let (mariadb, database) = (shared(), "hangs");
+    let (mariadb, database) = (&*shared(), "hangs");
     let world = World::new().await;
     let proxy = Proxy::start(([127, 0, 0, 1], mariadb.port()).into());
     let direct = config(mariadb, database);

@@ -9,7 +9,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_another_shape_pauses_the_mirror_until_it_is_altered() {
-    let (mariadb, database) = (shared(), "shapes");
+    let (mariadb, database) = (&*shared(), "shapes");
     let world = World::new().await;
     let config = config(mariadb, database);
     mariadb.sql(database, "CREATE TABLE t (k VARCHAR(20) PRIMARY KEY, v TEXT, note TEXT)");
@@ -35,7 +35,7 @@ async fn a_table_of_another_shape_pauses_the_mirror_until_it_is_altered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_others_are_not_mixed_with_mirrored_ones() {
-    let (mariadb, database) = (shared(), "strangers");
+    let (mariadb, database) = (&*shared(), "strangers");
     let world = World::new().await;
     let config = config(mariadb, database);
     mariadb.sql(
@@ -54,7 +54,7 @@ async fn rows_of_others_are_not_mixed_with_mirrored_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_mirrors_another_store_is_left_alone() {
-    let (mariadb, database) = (shared(), "owner");
+    let (mariadb, database) = (&*shared(), "owner");
     let (first, second) = (World::new().await, World::new().await);
     let config = config(mariadb, database);
     first.put("t", "k", "first").await;
@@ -74,7 +74,7 @@ async fn a_database_that_mirrors_another_store_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_ahead_of_the_store_is_left_alone() {
-    let (mariadb, database) = (shared(), "ahead");
+    let (mariadb, database) = (&*shared(), "ahead");
     let world = World::new().await;
     let config = config(mariadb, database);
     world.put("t", "k", "v").await;
@@ -97,7 +97,7 @@ fn hlc_of_a_minute_ahead(world: &World) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_dropped_is_filled_again() {
-    let (mariadb, database) = (shared(), "dropped");
+    let (mariadb, database) = (&*shared(), "dropped");
     let world = World::new().await;
     world.fill("t", 1_200, 10).await;
     world.fill("u", 10, 10).await;

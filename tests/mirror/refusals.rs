@@ -18,7 +18,7 @@ fn rejected(mariadb: &MariaDb, database: &str) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_does_not_fit_is_set_aside_and_cured() {
-    let (mariadb, database) = (shared(), "misfits");
+    let (mariadb, database) = (&*shared(), "misfits");
     let world = World::new().await;
     let config = config(mariadb, database);
     mariadb.sql(
@@ -78,7 +78,7 @@ async fn a_row_that_does_not_fit_is_set_aside_and_cured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_and_triggers_may_refuse_rows() {
-    let (mariadb, database) = (shared(), "checks");
+    let (mariadb, database) = (&*shared(), "checks");
     let world = World::new().await;
     let config = lastword::mirror::Config {
         rejected_retry_min: Duration::from_millis(20),
@@ -113,7 +113,7 @@ async fn checks_and_triggers_may_refuse_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_rows_set_aside_are_all_tried_again() {
-    let (mariadb, database) = (shared(), "many_misfits");
+    let (mariadb, database) = (&*shared(), "many_misfits");
     let world = World::new().await;
     let config = config(mariadb, database);
     for table in ["t", "u"] {
@@ -148,7 +148,7 @@ async fn many_rows_set_aside_are_all_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_set_aside_that_expires_is_forgotten() {
-    let (mariadb, database) = (shared(), "forgotten");
+    let (mariadb, database) = (&*shared(), "forgotten");
     let world = World::new().await;
     let config = config(mariadb, database);
     mariadb.sql(
@@ -190,7 +190,7 @@ async fn a_row_larger_than_a_packet_is_set_aside() {
 /// To utf8mb4_general_ci "a", "A" and "a " are one key.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_mysql_takes_for_equal_do_not_overwrite_each_other() {
-    let (mariadb, database) = (shared(), "collisions");
+    let (mariadb, database) = (&*shared(), "collisions");
     let world = World::new().await;
     let config = config(mariadb, database);
     mariadb.sql(

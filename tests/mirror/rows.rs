@@ -11,7 +11,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_from_before_and_rows_from_now_are_there() {
-    let (mariadb, database) = (shared(), "fill");
+    let (mariadb, database) = (&*shared(), "fill");
     let world = World::new().await;
     world.fill("first", 2_500, 100).await;
     world.fill("second", 10, 0).await;
@@ -38,7 +38,7 @@ async fn rows_from_before_and_rows_from_now_are_there() {
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "a figure is measured")]
 async fn a_write_is_in_mysql_within_moments() {
-    let (mariadb, database) = (shared(), "latency");
+    let (mariadb, database) = (&*shared(), "latency");
     let world = World::new().await;
     let _mirror = Running::start(&world, &config(mariadb, database));
     world.put("t", "warm", "up").await;
@@ -65,7 +65,7 @@ async fn a_write_is_in_mysql_within_moments() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_versions_of_one_key_end_with_the_last() {
-    let (mariadb, database) = (shared(), "versions");
+    let (mariadb, database) = (&*shared(), "versions");
     let world = World::new().await;
     let _mirror = Running::start(&world, &config(mariadb, database));
     for round in 0..50 {
@@ -83,7 +83,7 @@ async fn many_versions_of_one_key_end_with_the_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_rows_leave() {
-    let (mariadb, database) = (shared(), "expiry");
+    let (mariadb, database) = (&*shared(), "expiry");
     let world = World::new().await;
     let hour = Duration::from_secs(3_600);
     world.write(vec![put_for("t", "early", "v", hour), put("t", "ever", "v")]).await;
@@ -111,7 +111,7 @@ async fn expired_rows_leave() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_comes_through() {
-    let (mariadb, database) = (shared(), "bytes");
+    let (mariadb, database) = (&*shared(), "bytes");
     let world = World::new().await;
     let all: Vec<u8> = (0..=255).collect();
     let mut rows = Vec::new();
@@ -138,7 +138,7 @@ async fn every_byte_comes_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_heads_are_written_down_once_in_a_while() {
-    let (mariadb, database) = (shared(), "idle");
+    let (mariadb, database) = (&*shared(), "idle");
     let world = World::new().await;
     world.put("t", "k", "v").await;
     let config = lastword::mirror::Config {
@@ -156,7 +156,7 @@ async fn idle_heads_are_written_down_once_in_a_while() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn system_tables_stay_in_the_store() {
-    let (mariadb, database) = (shared(), "system");
+    let (mariadb, database) = (&*shared(), "system");
     let world = World::new().await;
     world.put("t", "k", "v").await;
     let _mirror = Running::start(&world, &config(mariadb, database));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,10 +26,15 @@ use crate::common::{mariadb::MariaDb, wait::until};
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "p@ss:w'ord/%";
 
-/// The MariaDB that all tests share which do not hurt it.
-pub(crate) fn shared() -> &'static MariaDb {
-    static SHARED: OnceLock<MariaDb> = OnceLock::new();
-    SHARED.get_or_init(MariaDb::start)
+/// The MariaDB that all tests share which do not hurt it; it ends with the last of them.
+pub(crate) fn shared() -> Arc<MariaDb> {
+    static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let mariadb = Arc::new(MariaDb::start());
+        *shared = Arc::downgrade(&mariadb);
+        mariadb
+    })
 }
 
 /// A node with a clock that can be set forward.

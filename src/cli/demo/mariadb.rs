@@ -51,10 +51,15 @@ impl MariaDb {
         let port = free_port()?;
         let socket = folder.join("socket");
         let log = folder.join("error.log");
+        // A server that starts deletes what it takes for its own leftovers in a shared one.
+        let temporary = folder.join("tmp");
+        std::fs::create_dir(&temporary)
+            .with_context(|| format!("cannot create {}", temporary.display()))?;
         let mut command = std::process::Command::new(program("mariadbd")?);
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", temporary.display()))
             .arg(format!("--socket={}", socket.display()))
             .arg(format!("--pid-file={}", folder.join("pid").display()))
             .arg(format!("--log-error={}", log.display()))
