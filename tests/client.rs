@@ -67,6 +67,29 @@ async fn every_call_does_its_part() {
 }
 
 #[tokio::test]
+async fn a_load_has_many_batches_under_way_and_ends_when_its_requests_do() {
+    let node = FakeNode::start("fra").await;
+    let mut client =
+        client(&NOWHERE.iter().copied().chain([node.url.as_str()]).collect::<Vec<_>>());
+    let (requests, mut answers) = client.bulk_write().await.unwrap();
+    let put = |key: String| {
+        let put = proto::PutRequest { table: "t".into(), key: key.into(), ..Default::default() };
+        vec![proto::Mutation { mutation: Some(proto::mutation::Mutation::Put(put)) }]
+    };
+    for n in 0..50 {
+        requests.send(put(format!("{n:02}"))).await.unwrap();
+    }
+    drop(requests);
+    let mut keys = Vec::new();
+    while let Some(answer) = answers.next().await.unwrap() {
+        keys.extend(answer.results.into_iter().map(|result| result.key));
+    }
+    let sent: Vec<_> = (0..50).map(|n| Bytes::from(format!("{n:02}"))).collect();
+    assert_eq!(keys, sent);
+    assert!(client.get("t", "49").await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_read_carries_the_token_of_the_last_answer() {
     let node = FakeNode::start("fra").await;
     let mut client = client(&[&node.url]);

@@ -18,8 +18,8 @@ use lastword::wire::proto::{
     admin_service_server::{AdminService, AdminServiceServer},
     key_value_service_server::{KeyValueService, KeyValueServiceServer},
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 /// 2026-01-02T03:04:05.678Z, in seconds and nanoseconds.
 pub(crate) const EXPIRY: prost_types::Timestamp =
@@ -124,6 +124,23 @@ impl FakeNode {
         version
     }
 
+    fn apply(&self, mutations: Vec<proto::Mutation>) -> Vec<proto::MutationResult> {
+        use proto::mutation::Mutation;
+
+        let apply = |mutation: proto::Mutation| match mutation.mutation {
+            Some(Mutation::Put(put)) => {
+                let version = self.write(put.table, put.key.clone(), put.value, put.ttl);
+                proto::MutationResult { key: put.key, version: Some(version), existed: false }
+            }
+            Some(Mutation::Delete(delete)) => {
+                let (version, existed) = self.remove(delete.table, delete.key.clone());
+                proto::MutationResult { key: delete.key, version: Some(version), existed }
+            }
+            _ => proto::MutationResult::default(),
+        };
+        mutations.into_iter().map(apply).collect()
+    }
+
     fn remove(&self, table: String, key: Bytes) -> (proto::Version, bool) {
         let mut state = self.state();
         state.writes += 1;
@@ -210,22 +227,26 @@ impl KeyValueService for FakeNode {
         &self,
         request: Request<proto::BatchRequest>,
     ) -> Result<Response<proto::BatchResponse>, Status> {
-        use proto::mutation::Mutation;
-
         self.answer().await?;
-        let apply = |mutation: proto::Mutation| match mutation.mutation {
-            Some(Mutation::Put(put)) => {
-                let version = self.write(put.table, put.key.clone(), put.value, put.ttl);
-                proto::MutationResult { key: put.key, version: Some(version), existed: false }
-            }
-            Some(Mutation::Delete(delete)) => {
-                let (version, existed) = self.remove(delete.table, delete.key.clone());
-                proto::MutationResult { key: delete.key, version: Some(version), existed }
-            }
-            _ => proto::MutationResult::default(),
-        };
-        let results = request.into_inner().mutations.into_iter().map(apply).collect();
+        let results = self.apply(request.into_inner().mutations);
         Ok(Response::new(proto::BatchResponse { results, session: self.session() }))
+    }
+
+    type BulkWriteStream =
+        Pin<Box<dyn Stream<Item = Result<proto::BulkWriteResponse, Status>> + Send>>;
+
+    async fn bulk_write(
+        &self,
+        request: Request<Streaming<proto::BulkWriteRequest>>,
+    ) -> Result<Response<Self::BulkWriteStream>, Status> {
+        self.answer().await?;
+        let node = self.clone();
+        let answers = request.into_inner().map(move |request| {
+            let results = node.apply(request?.mutations);
+            let session = node.session();
+            Ok(proto::BulkWriteResponse { results, session, error: None })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type ScanStream = Pin<Box<dyn Stream<Item = Result<proto::ScanResponse, Status>> + Send>>;
