@@ -3,7 +3,7 @@
 //! What must hold afterwards: both stores hold the same rows, each MariaDB holds the rows of its
 //! store, no acknowledged write is lost, and there is neither gap nor duplicate.
 //!
-//! `LASTWORD_TEST_SECONDS` and `LASTWORD_TEST_KILLS` make them longer.
+//! `TEST_SECONDS` and `TEST_KILLS` make them longer.
 
 mod common;
 
@@ -145,7 +145,7 @@ fn assert_equal(runtime: &tokio::runtime::Runtime, fra: &Site, nyc: &Site, table
 
 #[test]
 fn production_loads_at_both_sites_leave_equal_rows() {
-    let seconds = setting("LASTWORD_TEST_SECONDS", 6);
+    let seconds = setting("TEST_SECONDS", 6);
     let runtime = runtime();
     let (fra, nyc) = pair();
     for (workload, table) in [("cluster12", "pages"), ("cluster19", "counters")] {
@@ -234,8 +234,8 @@ async fn write_on(
 #[test]
 fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
     const WORKERS: u64 = 4;
-    let kills = setting("LASTWORD_TEST_KILLS", 10);
-    let seed = setting("LASTWORD_TEST_SEED", 1);
+    let kills = setting("TEST_KILLS", 10);
+    let seed = setting("TEST_SEED", 1);
     let mut random = SmallRng::seed_from_u64(seed);
     let runtime = runtime();
     let (mut fra, mut nyc) = pair();
