@@ -183,6 +183,8 @@ where
         Ok(hello) => hello.map_err(not_up)?,
         Err(_) => return Err(not_up(LinkError::NoHello)),
     };
+    // Heads as they are now: what went out over another link since our hello is no news of a clone.
+    let ours = Hello { heads: (*node.heads()).clone(), ..ours };
     if let Err(refusal) = check_hello(&ours, &theirs) {
         say_goodbye(out, &mut incoming, GoodbyeReason::Refused, &refusal.to_string()).await;
         return Err(not_up(refusal.into()));

@@ -1,0 +1,143 @@
+//! One site: a store on a disk that may fail, its newest commits in memory, its clock.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lastword::{
+    model::{Heads, Origin, Row, Version},
+    store::{Applied, Moving, Request, Store, StoreConfig, StoreError, Writer},
+};
+
+use super::{Place, place_of};
+use crate::{dice::Dice, disk::Disk};
+
+pub(super) struct Site {
+    pub(super) number: usize,
+    /// Its wall clock less the true time.
+    pub(super) skew_ms: i64,
+    disk: Disk,
+    log: Disk,
+    open: Option<Open>,
+    /// How many commits stay in memory.
+    pub(super) commits_kept_max: usize,
+}
+
+struct Open {
+    store: Store,
+    writer: Writer,
+    commits: VecDeque<(u64, Vec<Row>)>,
+    sequence: u64,
+}
+
+impl Site {
+    pub(super) fn new(number: usize, commits_kept_max: usize) -> Site {
+        let (disk, log) = (Disk::default(), Disk::default());
+        Site { number, skew_ms: 0, disk, log, open: None, commits_kept_max }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        // In no order of the sites' numbers: ties go by it.
+        let byte = u8::try_from((self.number * 7 + 3) % 11).unwrap();
+        Origin::from_bytes([byte; 16])
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("site{}", self.number)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn now_ms(&self, true_ms: u64) -> u64 {
+        true_ms.saturating_add_signed(self.skew_ms)
+    }
+
+    pub(super) fn start(&mut self) {
+        // Memory moves into redb every few commits.
+        let config = StoreConfig {
+            cache_bytes: 1 << 16,
+            memory_bytes: 2_000,
+            segment_bytes: 2_048,
+            moving: Moving::Inline,
+            ..StoreConfig::new(self.origin(), 7)
+        };
+        let opened = Store::open_on(self.disk.clone(), self.log.clone(), &config);
+        let (store, writer) = opened.unwrap();
+        self.open = Some(Open { store, writer, commits: VecDeque::new(), sequence: 0 });
+    }
+
+    /// The power fails; what the disk had not made durable is torn.
+    pub(super) fn crash(&mut self, dice: &mut Dice) {
+        self.disk = self.disk.cut(dice);
+        self.log = self.log.cut(dice);
+        self.open = None;
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub(super) fn log(&self) -> &Disk {
+        &self.log
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.open.as_ref().expect("a site that is up").store
+    }
+
+    pub(super) fn heads(&self) -> Heads {
+        (*self.store().heads()).clone()
+    }
+
+    /// By how much its stamps lead its wall clock.
+    pub(super) fn ahead_ms(&self, true_ms: u64) -> u64 {
+        let writer = &self.open.as_ref().expect("a site that is up").writer;
+        writer.ahead_ms(self.now_ms(true_ms))
+    }
+
+    /// The newest commit's number: what the bell tells.
+    pub(super) fn sequence(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.sequence)
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        true_ms: u64,
+        requests: &[Request],
+    ) -> Result<Applied, StoreError> {
+        let now_ms = self.now_ms(true_ms);
+        let open = self.open.as_mut().expect("a site that is up");
+        let applied = open.writer.apply(now_ms, requests)?;
+        if !applied.rows.is_empty() {
+            open.sequence += 1;
+            open.commits.push_back((open.sequence, applied.rows.clone()));
+            if open.commits.len() > self.commits_kept_max {
+                open.commits.pop_front();
+            }
+        }
+        Ok(applied)
+    }
+
+    /// The rows of the commits after number `sequence`, in the order of the commits; `None` where
+    /// some are gone from memory.
+    pub(super) fn rows_after(&self, sequence: u64) -> Option<Vec<Row>> {
+        let open = self.open.as_ref()?;
+        let missing = usize::try_from(open.sequence.checked_sub(sequence)?).unwrap();
+        let from = open.commits.len().checked_sub(missing)?;
+        Some(open.commits.range(from..).flat_map(|(_, rows)| rows.iter().cloned()).collect())
+    }
+}
+
+/// As `node::recent` joins commits: each row as it stands, in the order of the change index.
+pub(super) fn as_they_stand(rows: Vec<Row>) -> Vec<Row> {
+    let mut newest: BTreeMap<Place, Row> = BTreeMap::new();
+    for row in rows {
+        newest.insert(place_of(&row), row);
+    }
+    let mut rows: Vec<Row> = newest.into_values().collect();
+    rows.sort_by_key(|row| {
+        let Version { hlc, origin } = row.body.version();
+        (origin, hlc)
+    });
+    rows
+}
