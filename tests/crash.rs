@@ -300,7 +300,7 @@ impl History {
     /// A group that was not acknowledged is there as a whole, and then counts, or not at all.
     fn adopt(&mut self, effect: &Effect) -> bool {
         let (store, _) = self.open.as_ref().unwrap();
-        let snapshot = store.snapshot().unwrap();
+        let snapshot = store.snapshot();
         let mut found = Vec::new();
         for row in snapshot.scan(&table(), &ScanRange::default()).unwrap() {
             let row = row.unwrap();
@@ -336,7 +336,7 @@ impl History {
     /// What is there is what was acknowledged, and the index agrees.
     fn check(&self) {
         let (store, _) = self.open.as_ref().unwrap();
-        let snapshot = store.snapshot().unwrap();
+        let snapshot = store.snapshot();
         let rows: BTreeMap<_, _> = snapshot
             .scan(&table(), &ScanRange::default())
             .unwrap()

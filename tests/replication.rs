@@ -79,14 +79,14 @@ impl Site {
     }
 
     fn get(&self, key: &str) -> Option<String> {
-        let row = self.node.snapshot().unwrap().get(&table(), &Key::new(key.to_owned()).unwrap());
+        let row = self.node.snapshot().get(&table(), &Key::new(key.to_owned()).unwrap());
         let value = row.unwrap()?.value()?;
         Some(String::from_utf8(value.to_vec()).unwrap())
     }
 
     /// Every row, byte for byte.
     fn rows(&self) -> Vec<(Key, Body)> {
-        let snapshot = self.node.snapshot().unwrap();
+        let snapshot = self.node.snapshot();
         let rows = snapshot.scan(&table(), &ScanRange::default()).unwrap();
         rows.map(|row| row.unwrap()).map(|row| (row.key, row.body)).collect()
     }
@@ -246,7 +246,7 @@ async fn the_same_key_written_at_both_sites_has_one_winner_and_a_recorded_loser(
     until("equal rows", || a.rows() == b.rows() && a.get("k").as_deref() == Some("of b")).await;
     let mut losers = Vec::new();
     for site in [&a, &b] {
-        for (_, row) in site.node.snapshot().unwrap().conflicts().unwrap() {
+        for (_, row) in site.node.snapshot().conflicts().unwrap() {
             losers.push(row.body.value().unwrap());
         }
     }

@@ -152,7 +152,7 @@ impl Session<'_> {
         }
         let node = self.node.clone();
         let rows = read(move || {
-            let snapshot = node.snapshot()?;
+            let snapshot = node.snapshot();
             places
                 .into_iter()
                 .map(|(table, key, version)| {

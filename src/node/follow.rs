@@ -127,7 +127,7 @@ impl Follower {
             });
         }
         // The pulse was read first: the snapshot holds all of its commits.
-        let snapshot = self.node.snapshot()?;
+        let snapshot = self.node.snapshot();
         let changes = snapshot.changes(self.above())?;
         let count = snapshot.changes(self.above())?;
         Ok(FollowDelta {

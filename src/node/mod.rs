@@ -175,7 +175,7 @@ impl Node {
                 .expect("opening a store does not panic")?;
         let pulse = Pulse { sequence: 0, heads: store.heads() };
         let shared = Arc::new(Shared {
-            members: Members::load(&store.snapshot()?)?,
+            members: Members::load(&store.snapshot())?,
             site: config.site,
             cluster: config.cluster,
             sequence: config.sequence,
@@ -324,11 +324,8 @@ impl Node {
     }
 
     /// The rows as they are now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the store cannot be read.
-    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
         self.shared.store.snapshot()
     }
 
@@ -357,7 +354,7 @@ impl Node {
                 });
             }
         }
-        Ok(self.snapshot()?)
+        Ok(self.snapshot())
     }
 
     /// What this node has durably incorporated.

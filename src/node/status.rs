@@ -162,7 +162,7 @@ impl Node {
     pub fn status(&self) -> Result<NodeStatus, StoreError> {
         let shared = &self.shared;
         let now_ms = self.now_ms();
-        let snapshot = self.snapshot()?;
+        let snapshot = self.snapshot();
         let heads = snapshot.heads();
         let site_of = |origin| self.site_of(origin).map_or_else(String::new, |s| s.to_string());
         let reports = self.reports();

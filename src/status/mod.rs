@@ -175,7 +175,7 @@ async fn readyz(State(watched): State<Watched>) -> Result<&'static str, Unavaila
         return Err(Unavailable(format!("writes are refused: {reason}")));
     }
     let node = watched.node.clone();
-    match tokio::task::spawn_blocking(move || node.snapshot().map(drop)).await {
+    match tokio::task::spawn_blocking(move || node.snapshot().rows().map(drop)).await {
         Ok(Ok(())) => Ok("ok\n"),
         Ok(Err(error)) => Err(Unavailable(error.to_string())),
         Err(_) => Err(Unavailable("a fault while reading".to_owned())),

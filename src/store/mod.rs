@@ -297,12 +297,9 @@ impl Store {
     }
 
     /// The rows as they are now. Costs a few shared pointers; never waits for the disk.
-    ///
-    /// # Errors
-    ///
-    /// None today.
-    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::new(self.published()))
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.published())
     }
 
     /// How far the rows of the store `sender` came when its last delta broke off; see

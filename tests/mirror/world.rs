@@ -151,7 +151,7 @@ impl World {
     pub(crate) fn stored(&self, table: &str) -> BTreeMap<String, Columns> {
         let name = TableName::of_client(table).unwrap();
         let now_ms = self.node.now_ms();
-        let rows = self.node.snapshot().unwrap().scan(&name, &ScanRange::default()).unwrap();
+        let rows = self.node.snapshot().scan(&name, &ScanRange::default()).unwrap();
         rows.map(Result::unwrap)
             .filter(|row| row.body.is_live(now_ms))
             .map(|row| {

@@ -223,7 +223,7 @@ impl Cluster {
     /// After a crash: is the group of `marker` and `request` there?
     fn find(&mut self, site: usize, marker: &Place, request: &Request, heads: &Heads) -> Step {
         let own = self.sites[site].origin();
-        let snapshot = self.sites[site].store().snapshot().unwrap();
+        let snapshot = self.sites[site].store().snapshot();
         let mut fresh: Vec<Row> = Vec::new();
         for table in ["t", "u"] {
             let table = TableName::of_client(table).unwrap();
@@ -532,7 +532,7 @@ impl Cluster {
     }
 
     fn rows_above(&self, site: usize, above: &Heads) -> Vec<Row> {
-        let snapshot = self.sites[site].store().snapshot().unwrap();
+        let snapshot = self.sites[site].store().snapshot();
         snapshot.changes(above).unwrap().map(Result::unwrap).collect()
     }
 

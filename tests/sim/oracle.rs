@@ -112,7 +112,7 @@ impl Oracle {
 
     /// A store holds just what it should; every conflict that it recorded is one.
     pub(super) fn check_store(&self, site: usize, store: &Store) -> Result<(), Violation> {
-        let snapshot = store.snapshot().unwrap();
+        let snapshot = store.snapshot();
         let mut found = BTreeMap::new();
         for row in snapshot.changes(&Heads::new()).unwrap().map(Result::unwrap) {
             let standing = snapshot.get(&row.table, &row.key).unwrap();
@@ -143,7 +143,6 @@ impl Oracle {
         let dump = |store: &Store| -> Vec<Row> {
             let mut rows: Vec<Row> = store
                 .snapshot()
-                .unwrap()
                 .changes(&Heads::new())
                 .unwrap()
                 .map(Result::unwrap)
@@ -182,7 +181,7 @@ impl Oracle {
     fn check_losers(&self, stores: &[&Store], standing: &[Row]) -> Result<(), Violation> {
         let mut recorded = BTreeSet::new();
         for store in stores {
-            let conflicts = store.snapshot().unwrap().conflicts().unwrap();
+            let conflicts = store.snapshot().conflicts().unwrap();
             recorded.extend(conflicts.iter().map(|(_, loser)| loser.body.version()));
         }
         let standing: BTreeSet<Version> = standing.iter().map(|row| row.body.version()).collect();

@@ -13,7 +13,7 @@ fn the_greater_version_stands_in_whatever_order_they_come() {
             site.check();
         }
         assert_eq!(site.changes(&Heads::new()), std::slice::from_ref(&younger));
-        let conflicts = site.store().snapshot().unwrap().conflicts().unwrap();
+        let conflicts = site.store().snapshot().conflicts().unwrap();
         assert_eq!(conflicts, [(younger.body.version(), older.clone())]);
     }
 }
@@ -68,7 +68,7 @@ fn a_conflict_is_recorded_once_with_the_losing_row() {
     let loser = peers_row("k", 3, at(400, 0), &[], "loser");
     assert_eq!(site.merge(vec![loser.clone()]).conflicts, 1);
     site.merge(vec![loser.clone()]);
-    let conflicts = site.store().snapshot().unwrap().conflicts().unwrap();
+    let conflicts = site.store().snapshot().conflicts().unwrap();
     let kept: Vec<_> = conflicts.iter().map(|(w, l)| (*w, l.body.version())).collect();
     let winner = theirs.body.version();
     assert_eq!(kept, [(winner, ours), (winner, loser.body.version())]);
@@ -114,7 +114,7 @@ fn the_journal_keeps_the_newest_losers_and_counts_all() {
     assert_eq!(report.conflicts, CONFLICTS_KEPT_MAX + 20);
     assert_eq!(site.store().conflicts_kept().unwrap(), CONFLICTS_KEPT_MAX);
     assert_eq!(site.store().conflicts_recorded().unwrap(), CONFLICTS_KEPT_MAX + 20);
-    let oldest = site.store().snapshot().unwrap().conflicts().unwrap()[0].1.body.version();
+    let oldest = site.store().snapshot().conflicts().unwrap()[0].1.body.version();
     assert_eq!(oldest.hlc, at(1, 20));
 }
 
@@ -187,6 +187,6 @@ fn a_peers_rows_create_their_tables() {
     site.merge(vec![row.clone()]);
     site.reopen();
     site.check();
-    let snapshot = site.store().snapshot().unwrap();
+    let snapshot = site.store().snapshot();
     assert_eq!(snapshot.get(&row.table, &row.key).unwrap(), Some(row.body));
 }

@@ -157,11 +157,11 @@ impl Site {
     }
 
     fn get(&self, key: &'static str) -> Option<Body> {
-        self.store().snapshot().unwrap().get(&table(), &self::key(key)).unwrap()
+        self.store().snapshot().get(&table(), &self::key(key)).unwrap()
     }
 
     fn changes(&self, above: &Heads) -> Vec<Row> {
-        let snapshot = self.store().snapshot().unwrap();
+        let snapshot = self.store().snapshot();
         snapshot.changes(above).unwrap().map(Result::unwrap).collect()
     }
 

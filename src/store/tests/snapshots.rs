@@ -16,7 +16,7 @@ fn range(start: &str, end: &str, reverse: bool) -> ScanRange {
 fn a_snapshot_does_not_see_what_is_written_after_it() {
     let mut site = Site::new(1);
     let first = site.put("k", "one");
-    let snapshot = site.store().snapshot().unwrap();
+    let snapshot = site.store().snapshot();
     let second = site.put("k", "two");
     site.put("l", "new");
     site.try_write(vec![delete("k")]).unwrap();
@@ -34,9 +34,9 @@ fn a_snapshot_stays_as_it_is_while_memory_moves_into_redb() {
     let mut site = Site::new(1);
     site.put("a", "one");
     site.put("b", "one");
-    let before = site.store().snapshot().unwrap();
+    let before = site.store().snapshot();
     site.put("a", "two");
-    let between = site.store().snapshot().unwrap();
+    let between = site.store().snapshot();
     site.move_all();
     site.try_write(vec![delete("b"), put("c", "three")]).unwrap();
     site.move_all();
@@ -52,7 +52,7 @@ fn a_snapshot_stays_as_it_is_while_memory_moves_into_redb() {
         assert_eq!(snapshot.changes(&Heads::new()).unwrap().count(), 2);
         assert_eq!(snapshot.rows().unwrap(), 2);
     }
-    let after = site.store().snapshot().unwrap();
+    let after = site.store().snapshot();
     assert_eq!((value(&after, "b"), value(&after, "c").unwrap()), (None, "three".into()));
 }
 
@@ -63,7 +63,7 @@ fn scans_visit_their_range_in_either_direction() {
     let there = LocalWrite { table: other, operation: put("b", "elsewhere").operation };
     site.try_write(vec![put("b", "v"), there, put("a", "v"), put("\u{ff}", "v"), put("ba", "v")])
         .unwrap();
-    let snapshot = site.store().snapshot().unwrap();
+    let snapshot = site.store().snapshot();
     let all = ["a", "b", "ba", "\u{ff}"];
     assert_eq!(scanned(&snapshot, &range("", "", false)), all);
     assert_eq!(scanned(&snapshot, &range("", "", true)), ["\u{ff}", "ba", "b", "a"]);
@@ -94,7 +94,7 @@ fn changes_go_origin_by_origin_in_the_order_of_stamps() {
     assert_eq!(keys(&Heads::new()), ["a", "b", "c", "e", "d"]);
     assert_eq!(keys(&heads(&[(2, at(3, 0)), (0, at(5, 0))])), ["c", "e", "d"]);
     assert_eq!(keys(&heads(&[(2, Hlc::MAX), (0xff, Hlc::MAX), (0, at(3, 9))])), ["a", "e"]);
-    let snapshot = site.store().snapshot().unwrap();
+    let snapshot = site.store().snapshot();
     assert_eq!(snapshot.count_changes(&Heads::new(), 100).unwrap(), 5);
     assert_eq!(snapshot.count_changes(&Heads::new(), 3).unwrap(), 3);
     let ours = heads(&[(5, Hlc::MAX)]);

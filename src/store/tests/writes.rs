@@ -77,7 +77,7 @@ fn a_refused_batch_writes_nothing_and_leaves_its_group_alone() {
     // The good batch created its table within this very transaction; the other is not there.
     assert_eq!(local(&applied.outcomes[1]), Err(RefusedError::NoTable(other.clone())));
     assert_eq!(local(&applied.outcomes[2]), Err(RefusedError::NoSequence));
-    let snapshot = site.store().snapshot().unwrap();
+    let snapshot = site.store().snapshot();
     assert_eq!(snapshot.rows().unwrap(), 1);
     assert!(!snapshot.has_table(&other));
     drop(snapshot);
