@@ -549,7 +549,7 @@ impl Cluster {
             delta.rows = rest.into_iter();
         }
         let rows: Vec<Row> = delta.rows.by_ref().take(rows_max).collect();
-        let last = delta.rows.len() == 0 && !(ends_alone && !rows.is_empty());
+        let last = delta.rows.len() == 0 && (rows.is_empty() || !ends_alone);
         delta.note_passed(&rows);
         let frame = Frame::Delta(Delta {
             snapshot_heads: (!delta.begun).then(|| delta.heads.clone()),
