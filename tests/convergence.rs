@@ -62,13 +62,8 @@ fn wrong_rules_are_found_out() {
         Rule::TaintForgotten,
         Rule::StaleOwnHead,
     ] {
-        let found = (0..WRONG_HISTORIES_MAX).find_map(|seed| {
-            let violation = run(seed, rule, &Plan::ROUGH).err()?;
-            Some((seed, violation))
-        });
-        let (seed, violation) =
-            found.unwrap_or_else(|| panic!("{rule:?} is not found out: the oracle is blind"));
-        println!("{rule:?}: seed {seed}: {}", violation.0);
+        let found = (0..WRONG_HISTORIES_MAX).any(|seed| run(seed, rule, &Plan::ROUGH).is_err());
+        assert!(found, "{rule:?} is not found out: the oracle is blind");
     }
 }
 
@@ -84,8 +79,7 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         if let Err(violation) = story(Rule::Sound) {
             panic!("the sound rule, against {wrong:?}: {}", violation.0);
         }
-        let Err(violation) = story(wrong) else { panic!("{wrong:?} is not found out") };
-        println!("{wrong:?}: {}", violation.0);
+        assert!(story(wrong).is_err(), "{wrong:?} is not found out");
     }
 }
 
@@ -109,6 +103,7 @@ fn what_arrived_before_a_cut_is_not_sent_again() {
 
 #[test]
 #[ignore = "looks into one history: set REPLAY"]
+#[expect(clippy::print_stdout, reason = "for whoever looks into it")]
 fn replay() {
     let (seed, rule, plan) = REPLAY;
     match run(seed, rule, &plan) {

@@ -317,6 +317,23 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_held_row_nothing_may_be_skipped() {
+        let mut receiver = receiver();
+        let far = Hlc::at_ms(NOW_MS + 5_000);
+        let snapshot = [(origin(1), far), (origin(2), bits(20))].into_iter().collect();
+        let part = first(snapshot, vec![row(1, bits(4))], false);
+        let before = receiver.on_delta(part, Hlc::ZERO, NOW_MS).unwrap().tentative;
+        assert_eq!(before, Some(heads(&[(1, 4)])));
+        for rows in [vec![row(1, far), row(2, bits(7))], vec![row(2, bits(9))]] {
+            let part = Delta { rows, ..Delta::default() };
+            assert_eq!(receiver.on_delta(part, Hlc::ZERO, NOW_MS).unwrap().tentative, None);
+        }
+        // Nor by a delta that goes on behind this one.
+        let next = first(heads(&[(2, 21)]), vec![row(2, bits(21))], false);
+        assert_eq!(receiver.on_delta(next, Hlc::ZERO, NOW_MS).unwrap().tentative, None);
+    }
+
+    #[test]
     fn rows_held_twice_need_a_second_want() {
         let mut receiver = receiver();
         let far = Hlc::at_ms(NOW_MS + 5_000);
