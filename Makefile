@@ -1,7 +1,7 @@
 # The commands of every day; `make` lists them.
 #
-# The demo and the tests share the development build: it is ready in half the time of a release
-# build, and its dependencies are optimised. `make demo PROFILE=release` takes the other one.
+# The demo and the tests share the development build, whose busiest dependencies are optimised, so that
+# a first `make demo` does not build everything twice. `make demo PROFILE=release` takes the other one.
 
 PROFILE ?= dev
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword

@@ -241,6 +241,9 @@ async fn the_same_key_written_at_both_sites_has_one_winner_and_a_recorded_loser(
     relay.set(Line::Cut);
     until("the cut to be noticed", || a.links() == 0 && b.links() == 0).await;
     a.put("k", "of a").await;
+    // In the same millisecond the counters would decide, or the origins.
+    let stamp_ms = a.node.heads().get(a.node.origin()).ms();
+    until("the next millisecond", || b.node.now_ms() > stamp_ms).await;
     b.put("k", "of b").await;
     relay.set(Line::Open);
     until("equal rows", || a.rows() == b.rows() && a.get("k").as_deref() == Some("of b")).await;

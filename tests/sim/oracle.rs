@@ -141,12 +141,8 @@ impl Oracle {
     /// When all is quiet: every store has the last word on every row, and no loser went unrecorded.
     pub(super) fn check_end(&self, stores: &[&Store]) -> Result<(), Violation> {
         let dump = |store: &Store| -> Vec<Row> {
-            let mut rows: Vec<Row> = store
-                .snapshot()
-                .changes(&Heads::new())
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
+            let mut rows: Vec<Row> =
+                store.snapshot().changes(&Heads::new()).unwrap().map(Result::unwrap).collect();
             rows.sort_by_key(place_of);
             rows
         };
