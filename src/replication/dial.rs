@@ -10,10 +10,10 @@ use tonic::transport::Endpoint;
 use super::{
     FRAME_BYTES_MAX, FRAMES_QUEUED_MAX, Shared,
     exchange::{self, Ended, Link, LinkError},
+    links::Peer,
 };
 use crate::{
-    model::Origin,
-    node::{Direction, LastError, PeerHandle, PeerReport},
+    node::{Direction, PeerReport},
     wire::proto::{
         ExchangeRequest, Frame as WireFrame, replication_service_client::ReplicationServiceClient,
     },
@@ -50,7 +50,7 @@ pub(super) async fn keep_link(shared: Arc<Shared>, address: String) {
                 }
                 Err((error, came_up)) => {
                     tracing::warn!(peer = %address, %error, "link");
-                    peer.note(&error, shared.node.now_ms());
+                    peer.note(error.to_string(), shared.node.now_ms());
                     came_up
                 }
             };
@@ -68,19 +68,6 @@ pub(super) async fn keep_link(shared: Arc<Shared>, address: String) {
 
 fn next_wait(backoff: &mut impl Iterator<Item = Duration>) -> Duration {
     backoff.next().expect("without a limit of attempts")
-}
-
-/// What the dialler knows of its peer.
-pub(super) struct Peer {
-    pub(super) handle: Arc<PeerHandle>,
-    pub(super) origin: Option<Origin>,
-}
-
-impl Peer {
-    fn note(&self, error: &LinkError, at_ms: u64) {
-        let message = error.to_string();
-        self.handle.update(|report| report.last_error = Some(LastError { message, at_ms }));
-    }
 }
 
 /// Dials once and drives the link until it ends. The flag tells whether it came up.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::Origin,
-    node::{Direction, Node, PeerHandle, PeerReport},
+    node::{Direction, LastError, Node, PeerHandle, PeerReport},
 };
 
 /// The links of this node.
@@ -36,6 +36,19 @@ struct Up {
     id: u64,
     dialled_by: Origin,
     superseded: CancellationToken,
+}
+
+/// What the dialler knows of its peer.
+pub(super) struct Peer {
+    pub(super) handle: Arc<PeerHandle>,
+    pub(super) origin: Option<Origin>,
+}
+
+impl Peer {
+    /// An error came up before the link did.
+    pub(super) fn note(&self, message: String, at_ms: u64) {
+        self.handle.update(|report| report.last_error = Some(LastError { message, at_ms }));
+    }
 }
 
 /// A link that is up; it is taken from the list when this is dropped.

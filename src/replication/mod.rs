@@ -4,7 +4,10 @@
 //! dial.rs      keeps a link to each configured peer: dials, backs off, tries again
 //! accept.rs    the gRPC service that other nodes dial
 //! links.rs     which links are up; of two links of one pair one stays
-//! exchange.rs  drives one link: hello, then deltas both ways, until it ends
+//! exchange.rs  drives one link: hello, session, goodbye
+//! session.rs   deltas both ways: the receiving and the sending half
+//! notes.rs     what the one leaves for the other
+//! merges.rs    parts of deltas on their way into commits
 //! ```
 //!
 //! The rules are [`protocol`](crate::protocol)'s; here are the sockets and the timers.
@@ -13,6 +16,9 @@ mod accept;
 mod dial;
 mod exchange;
 mod links;
+mod merges;
+mod notes;
+mod session;
 
 use std::{sync::Arc, time::Duration};
 
