@@ -25,6 +25,15 @@ pub enum OpenError {
         /// The store's file.
         path: PathBuf,
     },
+    /// The newest commits are in the log: without it the store would silently be an older one.
+    #[error(
+        "data: {path} is missing, and the newest writes with it: put it back beside the store, or \
+         give the node an empty data folder and let it catch up from its peers"
+    )]
+    LogMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A layout that this release does not know.
     #[error(
         "data: the store has format {found}, this release reads format {expected}: run the \

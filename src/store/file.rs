@@ -50,7 +50,12 @@ pub(super) fn open_log(path: &Path) -> io::Result<FileBackend> {
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    FileBackend::new(options.open(path)?).map_err(io::Error::other)
+    let file = options.open(path)?;
+    // Its name must survive a loss of power that the store's first commit survives.
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    FileBackend::new(file).map_err(io::Error::other)
 }
 
 /// The same for any storage that nobody else has open.

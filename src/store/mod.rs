@@ -174,7 +174,11 @@ impl Store {
             .create(&path)
             .map_err(|source| OpenError::of_database(&path, source))?;
         // redb holds the lock: whoever has the one file has the other.
-        let log = file::open_log(&data.join(LOG_FILE)).map_err(folder_error)?;
+        let log_path = data.join(LOG_FILE);
+        if !log_path.exists() && !tables::is_new(&database)? {
+            return Err(OpenError::LogMissing { path: log_path });
+        }
+        let log = file::open_log(&log_path).map_err(folder_error)?;
         Store::from_parts(database, Box::new(log), Some(path), config)
     }
 

@@ -18,7 +18,9 @@
 //! | conflicts | hlc, origin of the loser | the winner's version, place by name, the losing body |
 //! | sequences | table id | the sequence id given out last |
 
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{FORMAT_VERSION, OpenError, StoreConfig, StoreError};
 use crate::model::Origin;
@@ -96,6 +98,15 @@ pub(super) struct Identity {
     pub(super) boot: u64,
     pub(super) log_salt: u32,
     pub(super) flushed: u64,
+}
+
+/// Whether this file never held a store.
+pub(super) fn is_new(database: &Database) -> Result<bool, StoreError> {
+    match database.begin_read()?.open_table(META) {
+        Ok(_) => Ok(false),
+        Err(TableError::TableDoesNotExist(_)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Creates the tables of a new store, checks the format of an old one, and counts the start.

@@ -203,6 +203,39 @@ fn a_file_whose_creation_was_cut_short_is_begun_again() {
     }
 }
 
+/// A store without its log would be an older one, and nobody would be told.
+#[test]
+fn a_store_whose_log_is_missing_is_refused_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(folder.path(), &small(1)).unwrap();
+    let batch = Site::new(2).batch(vec![put("k", "v")]);
+    writer.apply(NOON_MS, &[Request::Local(batch)]).unwrap();
+    drop((store, writer));
+    let (log, aside) = (folder.path().join(LOG_FILE), folder.path().join("aside"));
+    std::fs::rename(&log, &aside).unwrap();
+    for _ in 0..2 {
+        let refused = Store::open(folder.path(), &small(1)).unwrap_err();
+        assert!(matches!(refused, OpenError::LogMissing { .. }), "{refused}");
+    }
+    std::fs::rename(&aside, &log).unwrap();
+    let (store, _writer) = Store::open(folder.path(), &small(1)).unwrap();
+    assert!(store.snapshot().get(&table(), &key("k")).unwrap().is_some());
+}
+
+/// The log of another store, or of an earlier one in this folder, says nothing of this one.
+#[test]
+fn a_log_of_another_store_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(folder.path(), &small(1)).unwrap();
+    let batch = Site::new(2).batch(vec![put("k", "v")]);
+    writer.apply(NOON_MS, &[Request::Local(batch)]).unwrap();
+    drop((store, writer));
+    std::fs::remove_file(folder.path().join(STORE_FILE)).unwrap();
+    let other = StoreConfig { fresh_log_salt: 8, ..small(3) };
+    let (store, _writer) = Store::open(folder.path(), &other).unwrap();
+    assert_eq!((store.origin(), store.snapshot().rows().unwrap()), (origin(3), 0));
+}
+
 #[test]
 fn what_is_no_store_or_no_folder_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
