@@ -185,7 +185,8 @@ pub enum Outcome {
 pub struct Applied {
     /// One for each request, in order.
     pub outcomes: Vec<Outcome>,
-    /// The rows that this group changed, as they stand after it, in the order of their versions.
+    /// The rows that this group changed, as they stand after it: origin by origin, in the order of
+    /// their stamps, and in memory of their own.
     pub rows: Vec<Row>,
     /// What the store has incorporated with them.
     pub heads: Arc<Heads>,
@@ -494,8 +495,8 @@ impl<'t> Transaction<'t> {
         });
         debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
         let existed = local.as_ref().is_some_and(|local| local.is_live(self.now_ms));
-        let row = Row { table: table.clone(), key: key.clone(), body };
-        self.put(place, row, local.as_ref())?;
+        let key = Key::new(Bytes::copy_from_slice(key.as_slice())).expect("the length of a key");
+        self.put(place, Row { table: table.clone(), key, body }, local.as_ref())?;
         Ok((version, existed))
     }
 
@@ -537,7 +538,7 @@ impl<'t> Transaction<'t> {
         let table = self.table_id(&row.table)?;
         let place = codec::place(table, row.key.as_slice());
         let Some(local) = self.standing(&place)? else {
-            self.put(place, row.clone(), None)?;
+            self.put(place, row.detached(), None)?;
             report.stored += 1;
             return Ok(());
         };
@@ -566,7 +567,7 @@ impl<'t> Transaction<'t> {
         }
         match merged.winner {
             Winner::Incoming => {
-                self.put(place, row.clone(), Some(&local))?;
+                self.put(place, row.detached(), Some(&local))?;
                 report.stored += 1;
             }
             Winner::Local => report.passed_over += 1,

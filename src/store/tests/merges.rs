@@ -188,3 +188,29 @@ fn a_peers_rows_create_their_tables() {
     let snapshot = site.store().snapshot().unwrap();
     assert_eq!(snapshot.get(&row.table, &row.key).unwrap(), Some(row.body));
 }
+
+/// What a commit changed is kept in memory for a while, by its size; its frame may be much larger.
+#[test]
+fn the_rows_of_a_commit_do_not_keep_the_frame_that_brought_them() {
+    let mut site = Site::new(1);
+    let body = peers_row("k", 2, at(1, 0), &[], "x").body;
+    let mut frame = b"ours-theirs-".to_vec();
+    frame.extend_from_slice(body.bytes());
+    let frame = Bytes::from(frame);
+    let theirs = Row {
+        table: table(),
+        key: Key::new(frame.slice(5..11)).unwrap(),
+        body: Body::decode(frame.slice(12..)).unwrap(),
+    };
+    let ours = Operation::Put {
+        key: Key::new(frame.slice(..4)).unwrap(),
+        value: frame.slice(12..),
+        expires_at_ms: None,
+    };
+    let local = site.batch(vec![LocalWrite { table: table(), operation: ours }]);
+    let remote =
+        RemoteBatch { sender: origin(9), rows: vec![theirs], claim: None, tentative: None };
+    let rows = site.apply(&[Request::Local(local), Request::Remote(remote)]).rows;
+    assert_eq!(rows.len(), 2);
+    assert!(frame.is_unique(), "only the test holds the frame");
+}
