@@ -190,7 +190,7 @@ pub struct Applied {
     pub rows: Vec<Row>,
     /// What the store has incorporated with them.
     pub heads: Arc<Heads>,
-    /// Whether a transaction was committed.
+    /// Whether a transaction was committed: there was something to write.
     pub committed: bool,
 }
 
@@ -262,8 +262,16 @@ impl Writer {
         }
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
-        let speaks = !requests.iter().all(|request| matches!(request, Request::Remote(_)));
-        let (heads, names, changed) = transaction.finish(speaks)?;
+        let speaks =
+            |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
+        let Finished { heads, names, changed, wrote } =
+            transaction.finish(outcomes.iter().any(speaks))?;
+        if !wrote {
+            // What came by another way already is not worth a wait for the disk.
+            write.abort()?;
+            let heads = self.store.heads();
+            return Ok(Applied { outcomes, rows: Vec::new(), heads, committed: false });
+        }
 
         // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
         // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
@@ -297,11 +305,23 @@ struct Transaction<'t> {
     durable_heads: &'t Heads,
     changed: HashMap<Vec<u8>, Row>,
     conflicts_recorded: u64,
+    /// Something changed besides the heads.
+    wrote: bool,
     write: &'t WriteTransaction,
     tables: Table<'t, u32, &'static str>,
     rows: Table<'t, &'static [u8], &'static [u8]>,
     changes: Table<'t, &'static [u8; 24], &'static [u8]>,
     known: Table<'t, &'static [u8], &'static [u8]>,
+}
+
+/// What a transaction did.
+struct Finished {
+    heads: Heads,
+    /// Where a table was added.
+    names: Option<TableIds>,
+    changed: HashMap<Vec<u8>, Row>,
+    /// Whether there is anything to commit.
+    wrote: bool,
 }
 
 impl<'t> Transaction<'t> {
@@ -322,6 +342,7 @@ impl<'t> Transaction<'t> {
             durable_heads: &published.heads,
             changed: HashMap::new(),
             conflicts_recorded: 0,
+            wrote: false,
             write,
             tables: write.open_table(tables::TABLES)?,
             rows: write.open_table(tables::ROWS)?,
@@ -330,13 +351,8 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Writes the heads, the own one with them where this origin `speaks`; gives them, the table
-    /// names where they changed, and the changed rows.
-    #[expect(clippy::type_complexity, reason = "three results, taken apart at once")]
-    fn finish(
-        mut self,
-        speaks: bool,
-    ) -> Result<(Heads, Option<TableIds>, HashMap<Vec<u8>, Row>), StoreError> {
+    /// Writes the heads, the own one with them where this origin `speaks`.
+    fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
         if speaks {
             self.heads.raise(self.origin, self.clock.last());
         }
@@ -359,7 +375,8 @@ impl<'t> Transaction<'t> {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
         };
-        Ok((self.heads, names, self.changed))
+        let wrote = self.wrote || self.heads != *self.durable_heads;
+        Ok(Finished { heads: self.heads, names, changed: self.changed, wrote })
     }
 
     fn write_all(
@@ -516,11 +533,13 @@ impl<'t> Transaction<'t> {
                 let mut tentative = self.write.open_table(tables::TENTATIVE)?;
                 if tentative.get(batch.sender.as_bytes())?.is_some() {
                     tentative.remove(batch.sender.as_bytes())?;
+                    self.wrote = true;
                 }
             }
             (None, Some(heads)) => {
                 let mut tentative = self.write.open_table(tables::TENTATIVE)?;
                 tentative.insert(batch.sender.as_bytes(), heads.to_bytes().as_slice())?;
+                self.wrote = true;
             }
             (None, None) => {}
         }
@@ -562,8 +581,10 @@ impl<'t> Transaction<'t> {
         if merged.known != Knowledge::of(standing) {
             let value = codec::known_value(&merged.known);
             self.known.insert(place.as_slice(), value.as_slice())?;
+            self.wrote = true;
         } else if kept.is_some() {
             self.known.remove(place.as_slice())?;
+            self.wrote = true;
         }
         match merged.winner {
             Winner::Incoming => {
@@ -583,6 +604,7 @@ impl<'t> Transaction<'t> {
         if journal.insert(&key, value.as_slice())?.is_none() {
             self.conflicts_recorded += 1;
         }
+        self.wrote = true;
         Ok(())
     }
 
@@ -601,6 +623,7 @@ impl<'t> Transaction<'t> {
         self.changes.insert(&codec::change_key(row.body.version()), place.as_slice())?;
         self.rows.insert(place.as_slice(), row.body.bytes().as_ref())?;
         self.changed.insert(place, row);
+        self.wrote = true;
         Ok(())
     }
 
@@ -610,6 +633,7 @@ impl<'t> Transaction<'t> {
         }
         let id = self.names.to_mut().add(table);
         self.tables.insert(id.0, table.as_str())?;
+        self.wrote = true;
         Ok(id)
     }
 }

@@ -57,6 +57,40 @@ fn the_same_row_again_changes_nothing() {
     assert_eq!(site.changes(&Heads::new()), [row]);
 }
 
+/// In a mesh each row, and each head of an idle origin, comes by every link.
+#[test]
+fn what_came_by_another_way_costs_no_commit() {
+    let mut site = Site::new(1);
+    let row = peers_row("k", 2, at(1, 0), &[], "x");
+    let claim = heads(&[(2, at(2, 0))]);
+    let mut commits = |rows: &[Row], claim: Option<&Heads>, tentative: Option<&Heads>| {
+        let batch = RemoteBatch {
+            sender: origin(9),
+            rows: rows.to_vec(),
+            claim: claim.cloned(),
+            tentative: tentative.cloned(),
+        };
+        let applied = site.apply(&[Request::Remote(batch)]);
+        site.check();
+        applied.committed
+    };
+    assert!(commits(std::slice::from_ref(&row), None, Some(&claim)));
+    assert!(!commits(std::slice::from_ref(&row), None, None));
+    assert!(commits(&[], Some(&claim), None), "heads, and no tentative vector any more");
+    assert!(!commits(&[row], Some(&claim), None));
+    assert!(!commits(&[], None, None));
+    assert!(commits(&[], Some(&heads(&[(2, at(3, 0))])), None));
+    // A refused batch has nothing to write either; but the next one stamps above all it has met.
+    site.now_ms = NOON_MS;
+    let far = heads(&[(2, at(20_000, 0))]);
+    site.remote(vec![], Some(far), None);
+    let refused = Request::Local(site.batch(vec![put("l", "v")]));
+    assert!(!site.apply(&[refused]).committed);
+    site.now_ms += 15_000;
+    assert!(site.put("l", "v").hlc > at(20_000, 0));
+    site.check();
+}
+
 #[test]
 fn a_conflict_is_recorded_once_with_the_losing_row() {
     let mut site = Site::new(1);
