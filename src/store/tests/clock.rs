@@ -1,3 +1,5 @@
+//! Stamps and heads across restarts, and clocks that are set back or run ahead.
+
 use super::*;
 
 /// A restarted store may go on so far ahead of the wall clock.

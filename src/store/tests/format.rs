@@ -1,3 +1,5 @@
+//! The bytes in the file, and files that cannot be opened.
+
 use redb::{ReadTransaction, TableDefinition};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Writes, merges, claims and restarts at random, against a model.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

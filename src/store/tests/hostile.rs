@@ -1,3 +1,5 @@
+//! Whatever a peer may send: merging is total.
+
 use proptest::prelude::*;
 
 use super::*;

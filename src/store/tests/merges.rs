@@ -1,3 +1,5 @@
+//! Peers' rows: what is dropped, what is lost and recorded, what is known of a key.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Generated ids: they go on, step over what stands there, and end.
+
 use super::*;
 
 fn ids(site: &mut Site, count: usize) -> Vec<String> {

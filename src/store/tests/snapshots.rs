@@ -1,3 +1,5 @@
+//! What a reader sees while the writer goes on.
+
 use super::*;
 
 fn scanned(snapshot: &Snapshot, range: &ScanRange) -> Vec<String> {

@@ -1,3 +1,5 @@
+//! Clients' writes: their order, and what a refused batch leaves behind.
+
 use super::*;
 
 #[test]
