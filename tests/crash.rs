@@ -42,7 +42,7 @@ fn what_was_acknowledged_is_there_after_any_crash() {
     }
     // The histories are of use only while they meet all of it.
     let Crashes { idle, kept, lost, at_opening } = crashes;
-    assert!(idle > 50 && kept > 50 && lost > 50 && at_opening > 50, "{crashes:?}");
+    assert!(idle > 50 && kept > 25 && lost > 50 && at_opening > 50, "{crashes:?}");
 }
 
 /// What the crashes hit.

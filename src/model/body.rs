@@ -243,6 +243,18 @@ impl Row {
     pub fn size_bytes(&self) -> usize {
         self.table.as_str().len() + self.key.as_slice().len() + self.body.bytes.len()
     }
+
+    /// The same row in memory of its own. What came over the wire shares the memory of its whole
+    /// frame: kept as it is, a small row keeps megabytes.
+    #[must_use]
+    pub fn detached(&self) -> Row {
+        let key = Bytes::copy_from_slice(self.key.as_slice());
+        Row {
+            table: self.table.clone(),
+            key: Key::new(key).expect("the length of a key"),
+            body: Body { bytes: Bytes::copy_from_slice(&self.body.bytes), ..self.body.clone() },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +328,31 @@ mod tests {
         let decoded = Body::decode(Bytes::from(newer.clone())).unwrap();
         assert_eq!(decoded.value().unwrap(), "value");
         assert_eq!(decoded.bytes(), &newer);
+    }
+
+    #[test]
+    fn a_detached_row_leaves_its_frame() {
+        let body = Body::new(&BodyParts {
+            version: version(9),
+            seen: Hlc::ZERO,
+            context: &Context::new(),
+            expires_at_ms: None,
+            value: Some(b"value"),
+        });
+        let mut frame = b"key".to_vec();
+        frame.extend_from_slice(body.bytes());
+        frame.resize(1 << 20, 0);
+        let frame = Bytes::from(frame);
+        let row = Row {
+            table: TableName::of_any("t").unwrap(),
+            key: Key::new(frame.slice(..3)).unwrap(),
+            body: Body::decode(frame.slice(3..3 + body.bytes().len())).unwrap(),
+        };
+        let detached = row.detached();
+        assert_eq!((&detached, &detached.body), (&row, &body));
+        assert!(!frame.is_unique());
+        drop(row);
+        assert!(frame.is_unique());
     }
 
     #[test]

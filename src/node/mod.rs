@@ -53,7 +53,7 @@ use crate::{
     protocol::SequenceIds,
     store::{
         LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot, Store,
-        StoreConfig, StoreError, Written,
+        StoreConfig, StoreError, Writer, Written,
     },
 };
 use members::Members;
@@ -169,10 +169,21 @@ impl Node {
             ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();
-        let (store, writer) =
-            tokio::task::spawn_blocking(move || Store::open(&data, &store_config))
-                .await
-                .expect("opening a store does not panic")?;
+        let opened = tokio::task::spawn_blocking(move || Store::open(&data, &store_config))
+            .await
+            .expect("opening a store does not panic")?;
+        Node::start(config, opened).await
+    }
+
+    /// Starts the writer of a store that is open already: on a disk that misbehaves, say.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as [`Node::open`].
+    pub async fn start(
+        config: NodeConfig,
+        (store, writer): (Store, Writer),
+    ) -> Result<Node, OpenError> {
         let pulse = Pulse { sequence: 0, heads: store.heads() };
         let shared = Arc::new(Shared {
             members: Members::load(&store.snapshot())?,

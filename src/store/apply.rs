@@ -144,8 +144,15 @@ impl Writer {
         }
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
-        let speaks = !requests.iter().all(|request| matches!(request, Request::Remote(_)));
-        let Finished { mut batch, heads, names, changed } = transaction.finish(speaks)?;
+        let speaks =
+            |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
+        let Finished { mut batch, heads, names, changed } =
+            transaction.finish(outcomes.iter().any(speaks))?;
+        if batch.is_empty() {
+            // What came by another way already is not worth a wait for the disk.
+            let heads = self.store.heads();
+            return Ok(Applied { outcomes, rows: Vec::new(), heads, committed: false });
+        }
 
         // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
         // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
@@ -430,8 +437,8 @@ impl<'t> Transaction<'t> {
         });
         debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
         let existed = local.as_ref().is_some_and(|local| local.is_live(self.now_ms));
-        let row = Row { table: table.clone(), key: key.clone(), body };
-        self.put(place, row, local.as_ref());
+        let key = Key::new(Bytes::copy_from_slice(key.as_slice())).expect("the length of a key");
+        self.put(place, Row { table: table.clone(), key, body }, local.as_ref());
         Ok((version, existed))
     }
 
@@ -472,7 +479,7 @@ impl<'t> Transaction<'t> {
         let table = self.table_id(&row.table);
         let place = codec::place(table, row.key.as_slice());
         let Some(local) = self.standing(&place)? else {
-            self.put(place, row.clone(), None);
+            self.put(place, row.detached(), None);
             report.stored += 1;
             return Ok(());
         };
@@ -497,7 +504,7 @@ impl<'t> Transaction<'t> {
         }
         match merged.winner {
             Winner::Incoming => {
-                self.put(place, row.clone(), Some(&local));
+                self.put(place, row.detached(), Some(&local));
                 report.stored += 1;
             }
             Winner::Local => report.passed_over += 1,

@@ -69,6 +69,11 @@ impl Batch {
         self.memory().add(space, key, self.view.sequence, None);
     }
 
+    /// Whether nothing was changed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.record.len() == HEADER_BYTES
+    }
+
     /// The record, with room for its header.
     pub(super) fn into_record(self) -> Vec<u8> {
         self.record

@@ -162,10 +162,11 @@ pub enum Outcome {
 pub struct Applied {
     /// One for each request, in order.
     pub outcomes: Vec<Outcome>,
-    /// The rows that this group changed, as they stand after it, in the order of their versions.
+    /// The rows that this group changed, as they stand after it: origin by origin, in the order of
+    /// their stamps, and in memory of their own.
     pub rows: Vec<Row>,
     /// What the store has incorporated with them.
     pub heads: Arc<Heads>,
-    /// Whether a transaction was committed.
+    /// Whether a transaction was committed: there was something to write.
     pub committed: bool,
 }

@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
 };
 
 use redb::StorageBackend;
@@ -19,7 +19,7 @@ use redb::StorageBackend;
 use super::dice::Dice;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>, Arc<Condvar>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -34,7 +34,8 @@ struct State {
     syncs_left: Option<usize>,
     /// Syncs fail though the power is on.
     syncs_fail: bool,
-    syncs: u64,
+    /// Syncs wait.
+    syncs_held: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -59,11 +60,13 @@ impl Change {
 
 impl Disk {
     /// Lets the power fail within the next operations.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn fail_after(&self, operations: usize) {
         self.0.lock().unwrap().operations_left = Some(operations);
     }
 
     /// Lets the power fail at a sync, after so many others.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn fail_at_sync(&self, syncs: usize) {
         self.0.lock().unwrap().syncs_left = Some(syncs);
     }
@@ -74,13 +77,15 @@ impl Disk {
         self.0.lock().unwrap().syncs_fail = true;
     }
 
-    /// How often data was made durable.
+    /// Lets every sync wait, or go on.
     #[allow(dead_code, reason = "not every test needs it")]
-    pub(crate) fn syncs(&self) -> u64 {
-        self.0.lock().unwrap().syncs
+    pub(crate) fn hold_syncs(&self, hold: bool) {
+        self.0.lock().unwrap().syncs_held = hold;
+        self.1.notify_all();
     }
 
     /// Cuts the power, and gives the disk that is found when it is back.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn cut(&self, dice: &mut Dice) -> Disk {
         let mut state = self.0.lock().unwrap();
         state.off = true;
@@ -107,7 +112,7 @@ impl Disk {
             }
         }
         let found = State { live: image.clone(), durable: image, ..State::default() };
-        Disk(Arc::new(Mutex::new(found)))
+        Disk(Arc::new(Mutex::new(found)), Arc::default())
     }
 }
 
@@ -160,13 +165,13 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let state = self.0.lock().unwrap();
+        let mut state = self.1.wait_while(state, |state| state.syncs_held).unwrap();
         state.off |= is_used_up(&mut state.syncs_left);
         state.powered()?;
         if state.syncs_fail {
             return Err(io::Error::other("the disk does not sync"));
         }
-        state.syncs += 1;
         let unsynced = std::mem::take(&mut state.unsynced);
         for change in unsynced {
             change.apply(&mut state.durable);

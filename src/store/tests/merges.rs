@@ -59,6 +59,40 @@ fn the_same_row_again_changes_nothing() {
     assert_eq!(site.changes(&Heads::new()), [row]);
 }
 
+/// In a mesh each row, and each head of an idle origin, comes by every link.
+#[test]
+fn what_came_by_another_way_costs_no_commit() {
+    let mut site = Site::new(1);
+    let row = peers_row("k", 2, at(1, 0), &[], "x");
+    let claim = heads(&[(2, at(2, 0))]);
+    let mut commits = |rows: &[Row], claim: Option<&Heads>, tentative: Option<&Heads>| {
+        let batch = RemoteBatch {
+            sender: origin(9),
+            rows: rows.to_vec(),
+            claim: claim.cloned(),
+            tentative: tentative.cloned(),
+        };
+        let applied = site.apply(&[Request::Remote(batch)]);
+        site.check();
+        applied.committed
+    };
+    assert!(commits(std::slice::from_ref(&row), None, Some(&claim)));
+    assert!(!commits(std::slice::from_ref(&row), None, None));
+    assert!(commits(&[], Some(&claim), None), "heads, and no tentative vector any more");
+    assert!(!commits(&[row], Some(&claim), None));
+    assert!(!commits(&[], None, None));
+    assert!(commits(&[], Some(&heads(&[(2, at(3, 0))])), None));
+    // A refused batch has nothing to write either; but the next one stamps above all it has met.
+    site.now_ms = NOON_MS;
+    let far = heads(&[(2, at(20_000, 0))]);
+    site.remote(vec![], Some(far), None);
+    let refused = Request::Local(site.batch(vec![put("l", "v")]));
+    assert!(!site.apply(&[refused]).committed);
+    site.now_ms += 15_000;
+    assert!(site.put("l", "v").hlc > at(20_000, 0));
+    site.check();
+}
+
 #[test]
 fn a_conflict_is_recorded_once_with_the_losing_row() {
     let mut site = Site::new(1);
@@ -189,4 +223,30 @@ fn a_peers_rows_create_their_tables() {
     site.check();
     let snapshot = site.store().snapshot();
     assert_eq!(snapshot.get(&row.table, &row.key).unwrap(), Some(row.body));
+}
+
+/// What a commit changed is kept in memory for a while, by its size; its frame may be much larger.
+#[test]
+fn the_rows_of_a_commit_do_not_keep_the_frame_that_brought_them() {
+    let mut site = Site::new(1);
+    let body = peers_row("k", 2, at(1, 0), &[], "x").body;
+    let mut frame = b"ours-theirs-".to_vec();
+    frame.extend_from_slice(body.bytes());
+    let frame = Bytes::from(frame);
+    let theirs = Row {
+        table: table(),
+        key: Key::new(frame.slice(5..11)).unwrap(),
+        body: Body::decode(frame.slice(12..)).unwrap(),
+    };
+    let ours = Operation::Put {
+        key: Key::new(frame.slice(..4)).unwrap(),
+        value: frame.slice(12..),
+        expires_at_ms: None,
+    };
+    let local = site.batch(vec![LocalWrite { table: table(), operation: ours }]);
+    let remote =
+        RemoteBatch { sender: origin(9), rows: vec![theirs], claim: None, tentative: None };
+    let rows = site.apply(&[Request::Local(local), Request::Remote(remote)]).rows;
+    assert_eq!(rows.len(), 2);
+    assert!(frame.is_unique(), "only the test holds the frame");
 }

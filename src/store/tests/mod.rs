@@ -7,12 +7,14 @@
 //! sequences.rs  generated ids
 //! snapshots.rs  what a reader sees while the writer goes on
 //! histories.rs  all of it at random, against a model
+//! hostile.rs    whatever a peer may send
 //! format.rs     the bytes in the file, and files that cannot be opened
 //! ```
 
 mod clock;
 mod format;
 mod histories;
+mod hostile;
 mod merges;
 mod sequences;
 mod snapshots;
