@@ -241,6 +241,26 @@ const checks = {
     assert.equal((await get('atom')).row ?? null, null, 'nothing of a refused batch is written');
   },
 
+  async 'bulk write'() {
+    const answers = await new Promise((resolve, reject) => {
+      const received = [];
+      const stream = kv.bulkWrite(deadline());
+      stream.on('data', (answer) => received.push(answer));
+      stream.on('error', reject);
+      stream.on('end', () => resolve(received));
+      for (let n = 0; n < 500; n += 1) {
+        const key = n === 100 ? '' : `bulk-${n % 50}`;
+        stream.write({ mutations: [{ put: { table, key: bytes(key), value: bytes(String(n)) } }] });
+      }
+      stream.end();
+    });
+    assert.equal(answers.length, 500);
+    assert.equal(answers[100].error.code, grpc.status.INVALID_ARGUMENT);
+    assert.equal(answers.filter((answer) => answer.error).length, 1);
+    assert.equal(answers[499].results[0].key.toString(), 'bulk-49', 'in the order sent');
+    assert.equal((await get('bulk-49', answers[499].session)).row.value.toString(), '499');
+  },
+
   async scan() {
     const keys = Array.from({ length: ROW_COUNT }, (_, i) => `scan-${String(i).padStart(2, '0')}`);
     for (const key of keys) await put(key, `value of ${key}`);

@@ -257,6 +257,24 @@ class Smoke:
         fails(self.kv.Batch, request, grpc.StatusCode.INVALID_ARGUMENT, "key")
         true(not self.get(b"atom").HasField("row"), "nothing of a refused batch is written")
 
+    def check_bulk_write(self):
+        proto = self.kv_proto
+
+        def request(key, value):
+            put = proto.PutRequest(table=self.table, key=key, value=value)
+            return proto.BulkWriteRequest(mutations=[proto.Mutation(put=put)])
+
+        requests = [request(f"bulk-{n % 50}".encode(), str(n).encode()) for n in range(500)]
+        requests[100] = request(b"", b"no key")
+        answers = list(self.kv.BulkWrite(iter(requests), timeout=CALL_TIMEOUT_S))
+        equal(len(answers), len(requests), "answers")
+        refused = [n for n, answer in enumerate(answers) if answer.HasField("error")]
+        equal(refused, [100], "requests answered with an error")
+        equal(answers[100].error.code, grpc.StatusCode.INVALID_ARGUMENT.value[0], "its code")
+        equal(answers[499].results[0].key, b"bulk-49", "answers come in the order sent")
+        row = self.get(b"bulk-49", answers[499].session).row
+        equal(row.value, b"499", "the last write of a key stands")
+
     def check_scan(self):
         keys = [f"scan-{number:02}".encode() for number in range(ROW_COUNT)]
         for key in keys:
