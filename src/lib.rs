@@ -13,7 +13,7 @@
 //! listen      connections in: their number and their time have a bound
 //! wire        generated proto; the one place of proto <-> domain conversion
 //! node        the handle every edge holds: writer (group commit), reader, clock source, errors
-//! store       redb: tables, codecs, the one write transaction, change index
+//! store       log, memory and redb: the one write transaction, change index, consistent views
 //! protocol    pure: clock, frames, both halves of the exchange
 //! model       pure: Key, Value, Hlc, Origin, Version, Row, merge
 //! ```
