@@ -210,7 +210,7 @@ pub const CLOCK_DRIFT_MAX: Setting = Setting {
     value_name: "DURATION",
     default: "10s",
     kind: Kind::Text,
-    help: "How far a peer's stamp may lead this clock before its row is held back, 100ms to 1h",
+    help: "How far a peer's stamp may lead this clock before its row is held back, 5s to 1h",
 };
 /// See [`Log::filter`](super::Log::filter).
 pub const LOG: Setting = Setting {

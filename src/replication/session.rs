@@ -244,8 +244,9 @@ impl Session<'_> {
         loop {
             let page;
             (delta, page) = next_page(delta, self.shared.config.frame_bytes).await?;
-            if page.rows.is_empty() && snapshot_heads.is_some() && !beat {
-                // Nothing but heads: the next heartbeat tells them.
+            if page.rows.is_empty() && snapshot_heads.is_some() && !beat && !delta.is_scan() {
+                // Nothing but heads: the next heartbeat tells them. A first delta goes out in any
+                // case: what a broken one brought is claimed with it.
                 follower.finish(&delta);
                 return Ok(());
             }
