@@ -453,7 +453,7 @@ async fn a_follower_that_falls_behind_reads_the_change_index() {
     follower.finish(&delta);
 
     // Sent back, it begins there.
-    follower.restart(Heads::new());
+    follower.on_want(Heads::new(), follower.want_number());
     let mut delta = follower.begin().unwrap();
     assert_eq!(keys(&rows_of(&mut delta)).len(), 10);
 }

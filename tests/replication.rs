@@ -1,7 +1,10 @@
 //! Links between real nodes over real sockets, in one process: rows both ways, cuts, refusals.
 
+mod common;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use common::proxy::Proxy;
 use lastword::{
     model::{Body, Key, TableName},
     node::{Change, Direction, IdKind, Mutation, Node, NodeConfig, PeerReport, WallClock},
@@ -9,11 +12,7 @@ use lastword::{
     replication::{Config, Replication},
     store::ScanRange,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
@@ -140,72 +139,6 @@ async fn pair() -> (Site, Site) {
     (a, b)
 }
 
-/// A TCP relay that can be cut, or frozen so that nothing moves and nobody is told.
-struct Relay {
-    address: SocketAddr,
-    state: watch::Sender<Line>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Line {
-    Open,
-    Cut,
-    Frozen,
-}
-
-impl Relay {
-    async fn to(target: SocketAddr) -> Relay {
-        let listener = listener().await;
-        let address = listener.local_addr().unwrap();
-        let (state, line) = watch::channel(Line::Open);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let line = line.clone();
-                if *line.borrow() == Line::Cut {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    let Ok(server) = TcpStream::connect(target).await else { return };
-                    let (client_in, client_out) = client.into_split();
-                    let (server_in, server_out) = server.into_split();
-                    tokio::join!(
-                        pump(client_in, server_out, line.clone()),
-                        pump(server_in, client_out, line),
-                    );
-                });
-            }
-        });
-        Relay { address, state }
-    }
-
-    fn set(&self, line: Line) {
-        self.state.send_replace(line);
-    }
-}
-
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut line: watch::Receiver<Line>,
-) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        let state = *line.borrow_and_update();
-        tokio::select! {
-            read = from.read(&mut buffer), if state == Line::Open => match read {
-                Ok(n) if n > 0 && to.write_all(&buffer[..n]).await.is_ok() => {}
-                _ => return,
-            },
-            changed = line.changed() => {
-                if changed.is_err() || *line.borrow() == Line::Cut {
-                    return;
-                }
-            }
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_that_dials_each_other_ends_with_one_link_and_equal_rows() {
     let (a, b) = pair().await;
@@ -233,19 +166,19 @@ async fn a_pair_that_dials_each_other_ends_with_one_link_and_equal_rows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_written_at_both_sites_has_one_winner_and_a_recorded_loser() {
     let (la, lb) = (listener().await, listener().await);
-    let relay = Relay::to(lb.local_addr().unwrap()).await;
-    let a = site("fra", la, &[relay.address], Setting::default()).await;
+    let line = Proxy::start(lb.local_addr().unwrap());
+    let a = site("fra", la, &[line.address()], Setting::default()).await;
     let b = site("nyc", lb, &[], Setting::default()).await;
     a.put("k", "before").await;
     until("the first row", || b.get("k").is_some()).await;
-    relay.set(Line::Cut);
+    line.cut();
     until("the cut to be noticed", || a.links() == 0 && b.links() == 0).await;
     a.put("k", "of a").await;
     // In the same millisecond the counters would decide, or the origins.
     let stamp_ms = a.node.heads().get(a.node.origin()).ms();
     until("the next millisecond", || b.node.now_ms() > stamp_ms).await;
     b.put("k", "of b").await;
-    relay.set(Line::Open);
+    line.heal();
     until("equal rows", || a.rows() == b.rows() && a.get("k").as_deref() == Some("of b")).await;
     let mut losers = Vec::new();
     for site in [&a, &b] {
@@ -288,22 +221,22 @@ async fn writes_travel_through_a_chain_and_are_not_sent_back() {
 async fn an_interrupted_catch_up_goes_on_where_it_broke_off() {
     const ROWS: usize = 20_000;
     let (la, lb) = (listener().await, listener().await);
-    let relay = Relay::to(la.local_addr().unwrap()).await;
+    let line = Proxy::start(la.local_addr().unwrap());
     let a = site("fra", la, &[], Setting::default()).await;
     for chunk in 0..ROWS / 1_000 {
         let rows = (0..1_000).map(|n| put(&format!("{:06}", chunk * 1_000 + n), &"v".repeat(100)));
         a.node.write(rows.collect()).await.unwrap();
     }
-    relay.set(Line::Cut);
-    let b = site("nyc", lb, &[relay.address], Setting::default()).await;
+    line.cut();
+    let b = site("nyc", lb, &[line.address()], Setting::default()).await;
     let received = |site: &Site| site.peers().iter().map(|peer| peer.rows_received).sum::<u64>();
     let mut cuts = 0;
     while b.rows().len() < ROWS {
         let before = received(&b);
-        relay.set(Line::Open);
+        line.heal();
         until("some rows", || received(&b) > before || b.rows().len() == ROWS).await;
         if cuts < 4 {
-            relay.set(Line::Cut);
+            line.cut();
             until("the cut to be noticed", || b.links() == 0).await;
             cuts += 1;
         } else {
@@ -326,16 +259,16 @@ async fn an_interrupted_catch_up_goes_on_where_it_broke_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_connection_is_noticed_and_replaced() {
     let (la, lb) = (listener().await, listener().await);
-    let relay = Relay::to(lb.local_addr().unwrap()).await;
-    let a = site("fra", la, &[relay.address], Setting::default()).await;
+    let line = Proxy::start(lb.local_addr().unwrap());
+    let a = site("fra", la, &[line.address()], Setting::default()).await;
     let b = site("nyc", lb, &[], Setting::default()).await;
     a.put("k", "1").await;
     until("the first row", || b.get("k").is_some()).await;
-    relay.set(Line::Frozen);
+    line.freeze();
     a.put("k", "2").await;
     until("silence to be noticed on both sides", || a.links() == 0 && b.links() == 0).await;
     assert!(a.peers()[0].last_error.is_some());
-    relay.set(Line::Open);
+    line.heal();
     until("the row", || b.get("k").as_deref() == Some("2")).await;
     a.stop().await;
     b.stop().await;

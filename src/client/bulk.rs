@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use crate::wire::proto;
 
-use super::error::{ClientError, Failure};
+use super::error::{ClientError, next_message};
 
 /// Requests that wait to be sent.
 pub(super) const QUEUED_MAX: usize = 64;
@@ -62,18 +62,6 @@ impl BulkAnswers {
     ///
     /// [`ClientError`]: the stream is broken; what was not answered may have been written.
     pub async fn next(&mut self) -> Result<Option<proto::BulkWriteResponse>, ClientError> {
-        let server = || self.server.clone();
-        match timeout(self.answer_timeout, self.answers.message()).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(status)) => Err(match Failure::of(status) {
-                Failure::Refused(status) | Failure::Unavailable(status) => {
-                    ClientError::Refused { server: server(), status: Box::new(status) }
-                }
-                Failure::NotSent { reason } | Failure::Lost { reason } => {
-                    ClientError::Lost { server: server(), reason }
-                }
-            }),
-            Err(_) => Err(ClientError::TimedOut { server: server(), after: self.answer_timeout }),
-        }
+        next_message(&mut self.answers, &self.server, self.answer_timeout).await
     }
 }

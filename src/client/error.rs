@@ -2,7 +2,8 @@
 
 use std::{error::Error as _, time::Duration};
 
-use tonic::{Code, ConnectError, Status};
+use tokio::time::timeout;
+use tonic::{Code, ConnectError, Status, Streaming};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -99,5 +100,26 @@ impl Failure {
         }
         let reason = innermost.to_string();
         if not_sent { Failure::NotSent { reason } } else { Failure::Lost { reason } }
+    }
+}
+
+/// The next message of an answer that is a stream; `None`: it is at its end.
+pub(super) async fn next_message<T>(
+    stream: &mut Streaming<T>,
+    server: &str,
+    after: Duration,
+) -> Result<Option<T>, ClientError> {
+    let server = server.to_owned();
+    match timeout(after, stream.message()).await {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(status)) => Err(match Failure::of(status) {
+            Failure::Refused(status) | Failure::Unavailable(status) => {
+                ClientError::Refused { server, status: Box::new(status) }
+            }
+            Failure::NotSent { reason } | Failure::Lost { reason } => {
+                ClientError::Lost { server, reason }
+            }
+        }),
+        Err(_) => Err(ClientError::TimedOut { server, after }),
     }
 }

@@ -89,12 +89,8 @@ impl Follower {
         self.sender.on_peer_heads(heads);
     }
 
-    /// Goes to `above`: the next delta is read from the change index.
-    pub fn restart(&mut self, above: Heads) {
-        self.on_want(above, self.sender.want_number());
-    }
-
-    /// A peer wants rows above `heads`; see [`Sender::on_want`]. A delta under way must be dropped.
+    /// A peer wants rows above `heads`; see [`Sender::on_want`]. The next delta is read from the
+    /// change index; one under way must be dropped.
     pub fn on_want(&mut self, heads: Heads, number: u64) {
         self.sender.on_want(heads, number);
         self.sequence = None;
