@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Direction, LastError, Node, age_ms};
+use super::{MirrorReport, Node, PeerReport, age_ms};
 use crate::{
     model::{Heads, Hlc, Origin},
     store::{Snapshot, StoreError},
@@ -74,64 +74,26 @@ pub struct Backlog {
     pub bytes: u64,
 }
 
-/// A peer.
+/// A peer: what its link says of it, and what follows from the store.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// As configured; empty for a peer that only dials us.
-    pub address: String,
-    /// Its site, once met.
-    pub site: String,
-    /// Its store, once met.
-    pub origin: Option<Origin>,
-    /// The link that is up.
-    pub direction: Option<Direction>,
+    /// As the link left it.
+    pub report: PeerReport,
     /// Nothing received is held back.
     pub applying: bool,
     /// Wall time less our head of the peer's store; `None`: never met.
     pub behind_seconds: Option<f64>,
-    /// What the peer still has to send, as it said.
-    pub behind_rows: u64,
-    /// Likewise, in bytes.
-    pub behind_bytes: u64,
     /// What we hold that the peer has not acknowledged.
     pub peer_behind: Backlog,
-    /// Rows that came in.
-    pub rows_received: u64,
-    /// Rows that went out.
-    pub rows_sent: u64,
-    /// Their bytes.
-    pub bytes_received: u64,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// How often a link came up.
-    pub connects: u64,
-    /// The peer's wall clock less ours, in milliseconds.
-    pub clock_offset_ms: Option<i64>,
-    /// The newest error.
-    pub last_error: Option<LastError>,
 }
 
-/// The mirror.
+/// The mirror: what it says of itself, and what follows from the store.
 #[derive(Clone, Debug)]
 pub struct MirrorStatus {
-    /// Host, port and database.
-    pub target: String,
-    /// A connection is up.
-    pub connected: bool,
-    /// Rows are being applied, or there is none to apply.
-    pub applying: bool,
+    /// As the mirror left it.
+    pub report: MirrorReport,
     /// What MySQL has not got yet.
     pub behind: Backlog,
-    /// Rows written to MySQL since the start.
-    pub rows_applied: u64,
-    /// Rows in `_lastword_rejected`.
-    pub rows_rejected: u64,
-    /// Why the newest of them was refused.
-    pub last_rejected_reason: String,
-    /// How often a connection came up.
-    pub connects: u64,
-    /// The newest error.
-    pub last_error: Option<LastError>,
 }
 
 impl Node {
@@ -177,38 +139,19 @@ impl Node {
                 None => Backlog::default(),
             };
             peers.push(PeerStatus {
-                address: peer.address,
-                site: peer.site,
-                origin: peer.origin,
-                direction: peer.direction,
                 applying: peer.direction.is_some() && peer.held_rows == 0,
                 behind_seconds: head.map(|hlc| seconds(age_ms(hlc, now_ms))),
-                behind_rows: peer.remaining_rows,
-                behind_bytes: peer.remaining_bytes,
                 peer_behind,
-                rows_received: peer.rows_received,
-                rows_sent: peer.rows_sent,
-                bytes_received: peer.bytes_received,
-                bytes_sent: peer.bytes_sent,
-                connects: peer.connects,
-                clock_offset_ms: peer.clock_offset_ms,
-                last_error: peer.last_error,
+                report: peer,
             });
         }
 
         let mirror = match reports.mirror() {
             None => None,
-            Some(mirror) => Some(MirrorStatus {
-                behind: backlog(&snapshot, &mirror.position.unwrap_or_default(), now_ms)?,
-                target: mirror.target,
-                connected: mirror.connected,
-                applying: mirror.applying,
-                rows_applied: mirror.rows_applied,
-                rows_rejected: mirror.rows_rejected,
-                last_rejected_reason: mirror.last_rejected_reason,
-                connects: mirror.connects,
-                last_error: mirror.last_error,
-            }),
+            Some(report) => {
+                let position = report.position.clone().unwrap_or_default();
+                Some(MirrorStatus { behind: backlog(&snapshot, &position, now_ms)?, report })
+            }
         };
 
         Ok(NodeStatus {

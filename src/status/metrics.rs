@@ -193,23 +193,24 @@ impl Metrics {
 
 impl PeerMetrics {
     fn set(&self, peer: &PeerStatus) {
-        let labels = &PeerLabels { site: peer.site.clone(), address: peer.address.clone() };
-        self.connected.get_or_create(labels).set(u64::from(peer.direction.is_some()));
+        let labels =
+            &PeerLabels { site: peer.report.site.clone(), address: peer.report.address.clone() };
+        self.connected.get_or_create(labels).set(u64::from(peer.report.direction.is_some()));
         self.applying.get_or_create(labels).set(u64::from(peer.applying));
         if let Some(behind_seconds) = peer.behind_seconds {
             self.behind_seconds.get_or_create(labels).set(behind_seconds);
         }
-        self.behind_rows.get_or_create(labels).set(peer.behind_rows);
-        self.behind_bytes.get_or_create(labels).set(peer.behind_bytes);
+        self.behind_rows.get_or_create(labels).set(peer.report.remaining_rows);
+        self.behind_bytes.get_or_create(labels).set(peer.report.remaining_bytes);
         self.unacknowledged_seconds.get_or_create(labels).set(peer.peer_behind.seconds);
         self.unacknowledged_rows.get_or_create(labels).set(peer.peer_behind.rows);
         self.unacknowledged_bytes.get_or_create(labels).set(peer.peer_behind.bytes);
-        set(&self.rows_received.get_or_create(labels), peer.rows_received);
-        set(&self.rows_sent.get_or_create(labels), peer.rows_sent);
-        set(&self.bytes_received.get_or_create(labels), peer.bytes_received);
-        set(&self.bytes_sent.get_or_create(labels), peer.bytes_sent);
-        set(&self.connects.get_or_create(labels), peer.connects);
-        if let Some(ms) = peer.clock_offset_ms {
+        set(&self.rows_received.get_or_create(labels), peer.report.rows_received);
+        set(&self.rows_sent.get_or_create(labels), peer.report.rows_sent);
+        set(&self.bytes_received.get_or_create(labels), peer.report.bytes_received);
+        set(&self.bytes_sent.get_or_create(labels), peer.report.bytes_sent);
+        set(&self.connects.get_or_create(labels), peer.report.connects);
+        if let Some(ms) = peer.report.clock_offset_ms {
             let offset = seconds(ms.unsigned_abs());
             let signed = if ms < 0 { -offset } else { offset };
             self.clock_offset_seconds.get_or_create(labels).set(signed);
@@ -260,15 +261,15 @@ impl PeerMetrics {
 
 impl MirrorMetrics {
     fn set(&self, mirror: &MirrorStatus) {
-        let label = &TargetLabel { target: mirror.target.clone() };
-        self.connected.get_or_create(label).set(u64::from(mirror.connected));
-        self.applying.get_or_create(label).set(u64::from(mirror.applying));
+        let label = &TargetLabel { target: mirror.report.target.clone() };
+        self.connected.get_or_create(label).set(u64::from(mirror.report.connected));
+        self.applying.get_or_create(label).set(u64::from(mirror.report.applying));
         self.behind_seconds.get_or_create(label).set(mirror.behind.seconds);
         self.behind_rows.get_or_create(label).set(mirror.behind.rows);
         self.behind_bytes.get_or_create(label).set(mirror.behind.bytes);
-        self.rejected_rows.get_or_create(label).set(mirror.rows_rejected);
-        set(&self.rows_applied.get_or_create(label), mirror.rows_applied);
-        set(&self.connects.get_or_create(label), mirror.connects);
+        self.rejected_rows.get_or_create(label).set(mirror.report.rows_rejected);
+        set(&self.rows_applied.get_or_create(label), mirror.report.rows_applied);
+        set(&self.connects.get_or_create(label), mirror.report.connects);
     }
 
     fn register(&self, r: &mut Registry) {

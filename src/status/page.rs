@@ -92,17 +92,17 @@ fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
 }
 
 fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
-    let name = match (peer.site.as_str(), peer.address.as_str()) {
+    let name = match (peer.report.site.as_str(), peer.report.address.as_str()) {
         ("", "") => "a peer not met yet",
         ("", address) => address,
         (site, _) => site,
     };
     writeln!(html, "<section><h3>{}</h3><table>", Text(name))?;
-    if !peer.address.is_empty() {
-        row(html, "Address", Text(&peer.address))?;
+    if !peer.report.address.is_empty() {
+        row(html, "Address", Text(&peer.report.address))?;
     }
-    let connected = YesNo(peer.direction.is_some());
-    match peer.direction {
+    let connected = YesNo(peer.report.direction.is_some());
+    match peer.report.direction {
         Some(Direction::Dialled) => row(html, "Receiving", format_args!("{connected}, dialled"))?,
         Some(Direction::Accepted) => row(html, "Receiving", format_args!("{connected}, accepted"))?,
         None => row(html, "Receiving", connected)?,
@@ -115,36 +115,36 @@ fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
             format_args!(
                 "{} · {} rows · {} to come",
                 Seconds(seconds),
-                Count(peer.behind_rows),
-                Bytes(peer.behind_bytes)
+                Count(peer.report.remaining_rows),
+                Bytes(peer.report.remaining_bytes)
             ),
         )?,
         None => row(html, "This node is behind", "never met")?,
     }
     row(html, "The peer is behind", Behind(peer.peer_behind))?;
     let flow = |rows, bytes| format!("{} rows · {}", Count(rows), Bytes(bytes));
-    row(html, "Received", flow(peer.rows_received, peer.bytes_received))?;
-    row(html, "Sent", flow(peer.rows_sent, peer.bytes_sent))?;
-    if let Some(ms) = peer.clock_offset_ms {
+    row(html, "Received", flow(peer.report.rows_received, peer.report.bytes_received))?;
+    row(html, "Sent", flow(peer.report.rows_sent, peer.report.bytes_sent))?;
+    if let Some(ms) = peer.report.clock_offset_ms {
         row(html, "Its clock less ours", format_args!("{ms} ms"))?;
     }
-    row(html, "Times connected", Count(peer.connects))?;
-    last_error(html, peer.last_error.as_ref())?;
+    row(html, "Times connected", Count(peer.report.connects))?;
+    last_error(html, peer.report.last_error.as_ref())?;
     html.write_str("</table></section>\n")
 }
 
 fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
-    writeln!(html, "<section><h3>{}</h3><table>", Text(&mirror.target))?;
-    row(html, "Connected", YesNo(mirror.connected))?;
-    row(html, "Applying", YesNo(mirror.applying))?;
+    writeln!(html, "<section><h3>{}</h3><table>", Text(&mirror.report.target))?;
+    row(html, "Connected", YesNo(mirror.report.connected))?;
+    row(html, "Applying", YesNo(mirror.report.applying))?;
     row(html, "MySQL is behind", Behind(mirror.behind))?;
-    row(html, "Rows applied", Count(mirror.rows_applied))?;
-    row(html, "Rows rejected", Alarm(mirror.rows_rejected))?;
-    if !mirror.last_rejected_reason.is_empty() {
-        row(html, "Last rejected", Text(&mirror.last_rejected_reason))?;
+    row(html, "Rows applied", Count(mirror.report.rows_applied))?;
+    row(html, "Rows rejected", Alarm(mirror.report.rows_rejected))?;
+    if !mirror.report.last_rejected_reason.is_empty() {
+        row(html, "Last rejected", Text(&mirror.report.last_rejected_reason))?;
     }
-    row(html, "Times connected", Count(mirror.connects))?;
-    last_error(html, mirror.last_error.as_ref())?;
+    row(html, "Times connected", Count(mirror.report.connects))?;
+    last_error(html, mirror.report.last_error.as_ref())?;
     html.write_str("</table></section>\n")
 }
 
@@ -302,7 +302,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         model::{Hlc, Origin},
-        node::HeadStatus,
+        node::{HeadStatus, MirrorReport, PeerReport},
     };
 
     /// A node with something of everything, some of it hostile.
@@ -332,33 +332,37 @@ pub(super) mod tests {
             rows_held_back: 0,
             writes_refused_reason: String::new(),
             peers: vec![PeerStatus {
-                address: "http://10.0.0.2:7400".into(),
-                site: "nyc".into(),
-                origin: Some(Origin::from_bytes([2; 16])),
-                direction: Some(Direction::Dialled),
+                report: PeerReport {
+                    address: "http://10.0.0.2:7400".into(),
+                    site: "nyc".into(),
+                    origin: Some(Origin::from_bytes([2; 16])),
+                    direction: Some(Direction::Dialled),
+                    rows_received: 10,
+                    rows_sent: 11,
+                    bytes_received: 12,
+                    bytes_sent: 13,
+                    connects: 1,
+                    clock_offset_ms: Some(-12),
+                    last_error: Some(error.clone()),
+                    ..PeerReport::default()
+                },
                 applying: true,
                 behind_seconds: Some(0.8),
-                behind_rows: 0,
-                behind_bytes: 0,
                 peer_behind: Backlog { seconds: 90.0, rows: 1_234_567, bytes: 5 << 30 },
-                rows_received: 10,
-                rows_sent: 11,
-                bytes_received: 12,
-                bytes_sent: 13,
-                connects: 1,
-                clock_offset_ms: Some(-12),
-                last_error: Some(error.clone()),
             }],
             mirror: Some(MirrorStatus {
-                target: "10.0.0.1:3306/<shop>".into(),
-                connected: true,
-                applying: false,
+                report: MirrorReport {
+                    target: "10.0.0.1:3306/<shop>".into(),
+                    connected: true,
+                    applying: false,
+                    rows_applied: 20,
+                    rows_rejected: 2,
+                    last_rejected_reason: "Data too long for column 'v' & more".into(),
+                    connects: 1,
+                    last_error: Some(error),
+                    ..MirrorReport::default()
+                },
                 behind: Backlog::default(),
-                rows_applied: 20,
-                rows_rejected: 2,
-                last_rejected_reason: "Data too long for column 'v' & more".into(),
-                connects: 1,
-                last_error: Some(error),
             }),
         }
     }
@@ -389,8 +393,8 @@ pub(super) mod tests {
         status.cluster = "\"&'".into();
         status.writes_refused_reason = "<i>".into();
         status.heads[0].site = "<u>".into();
-        status.peers[0].site = "<s>".into();
-        status.peers[0].address = "<a>".into();
+        status.peers[0].report.site = "<s>".into();
+        status.peers[0].report.address = "<a>".into();
         let html = page(&status);
         for tag in ["<script", "<b>", "<i>", "<u>", "<s>", "<a>", "<shop>", "\"&'"] {
             assert!(!html.contains(tag), "{tag}");

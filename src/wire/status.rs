@@ -42,52 +42,52 @@ impl From<HeadStatus> for proto::Head {
 
 impl From<PeerStatus> for proto::PeerStatus {
     fn from(peer: PeerStatus) -> proto::PeerStatus {
-        let (last_error, last_error_time) = last_error_out(peer.last_error);
+        let (last_error, last_error_time) = last_error_out(peer.report.last_error);
         proto::PeerStatus {
-            address: peer.address,
-            site: peer.site,
-            origin: peer.origin.map_or_else(String::new, |origin| origin.to_string()),
-            connected: peer.direction.is_some(),
-            receiving: peer.direction.is_some(),
+            address: peer.report.address,
+            site: peer.report.site,
+            origin: peer.report.origin.map_or_else(String::new, |origin| origin.to_string()),
+            connected: peer.report.direction.is_some(),
+            receiving: peer.report.direction.is_some(),
             applying: peer.applying,
             behind_seconds: peer.behind_seconds,
-            behind_rows: peer.behind_rows,
-            behind_bytes: peer.behind_bytes,
+            behind_rows: peer.report.remaining_rows,
+            behind_bytes: peer.report.remaining_bytes,
             peer_behind_rows: peer.peer_behind.rows,
             peer_behind_bytes: peer.peer_behind.bytes,
-            rows_received: peer.rows_received,
-            rows_sent: peer.rows_sent,
-            bytes_received: peer.bytes_received,
-            bytes_sent: peer.bytes_sent,
-            connects: peer.connects,
+            rows_received: peer.report.rows_received,
+            rows_sent: peer.report.rows_sent,
+            bytes_received: peer.report.bytes_received,
+            bytes_sent: peer.report.bytes_sent,
+            connects: peer.report.connects,
             last_error,
             last_error_time,
-            direction: match peer.direction {
+            direction: match peer.report.direction {
                 Some(Direction::Dialled) => "dialled".to_owned(),
                 Some(Direction::Accepted) => "accepted".to_owned(),
                 None => String::new(),
             },
-            clock_offset_ms: peer.clock_offset_ms,
+            clock_offset_ms: peer.report.clock_offset_ms,
         }
     }
 }
 
 impl From<MirrorStatus> for proto::MirrorStatus {
     fn from(mirror: MirrorStatus) -> proto::MirrorStatus {
-        let (last_error, last_error_time) = last_error_out(mirror.last_error);
+        let (last_error, last_error_time) = last_error_out(mirror.report.last_error);
         proto::MirrorStatus {
-            target: mirror.target,
-            connected: mirror.connected,
-            applying: mirror.applying,
+            target: mirror.report.target,
+            connected: mirror.report.connected,
+            applying: mirror.report.applying,
             behind_seconds: mirror.behind.seconds,
             behind_rows: mirror.behind.rows,
             behind_bytes: mirror.behind.bytes,
-            rows_applied: mirror.rows_applied,
-            rows_rejected: mirror.rows_rejected,
+            rows_applied: mirror.report.rows_applied,
+            rows_rejected: mirror.report.rows_rejected,
             last_error,
             last_error_time,
-            last_rejected_reason: mirror.last_rejected_reason,
-            connects: mirror.connects,
+            last_rejected_reason: mirror.report.last_rejected_reason,
+            connects: mirror.report.connects,
         }
     }
 }

@@ -47,8 +47,8 @@ async fn a_row_that_does_not_fit_is_set_aside_and_cured() {
     assert_eq!(aside[1].1, "v has 16 characters, the column takes 10");
     assert!(aside[2].1.contains("Incorrect string value"), "{}", aside[2].1);
     let status = world.node.status().unwrap().mirror.unwrap();
-    assert_eq!(status.rows_rejected, 4);
-    assert!(!status.last_rejected_reason.is_empty() && status.applying, "{status:?}");
+    assert_eq!(status.report.rows_rejected, 4);
+    assert!(!status.report.last_rejected_reason.is_empty() && status.report.applying, "{status:?}");
     assert_eq!(status.behind.rows, 0);
 
     // No older version stands as if it were current, and a later one that fits is taken.

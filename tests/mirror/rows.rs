@@ -28,8 +28,11 @@ async fn rows_from_before_and_rows_from_now_are_there() {
         world.judge(mariadb, database, table);
     }
     let status = world.node.status().unwrap().mirror.unwrap();
-    assert!(status.connected && status.applying, "{status:?}");
-    assert_eq!((status.behind.rows, status.connects, status.last_error), (0, 1, None));
+    assert!(status.report.connected && status.report.applying, "{status:?}");
+    assert_eq!(
+        (status.behind.rows, status.report.connects, status.report.last_error),
+        (0, 1, None)
+    );
     let (heads, epoch) = checkpoint(mariadb, database);
     assert!(heads.covers(world.report().position.as_ref().unwrap()));
     assert_eq!(epoch, 1);
