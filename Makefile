@@ -24,8 +24,8 @@ demo: ## two sites, two MariaDB, one truth, on this terminal (KEEP=1 leaves it r
 	$(BINARY) demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: setup ## everything CI runs: format, lints, tests, documentation, clients
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --locked
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	scripts/smoke.sh
