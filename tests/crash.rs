@@ -148,6 +148,7 @@ impl History {
             cache_bytes: 1 << 16,
             memory_bytes: 30_000,
             segment_bytes: 8_192,
+            move_rows: 20,
             moving: Moving::Inline,
             ..StoreConfig::new(Origin::from_bytes([1; 16]), 7)
         };

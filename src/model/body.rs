@@ -117,6 +117,15 @@ impl Body {
         }
     }
 
+    /// The version alone, of bytes that [`decode`](Self::decode) accepts.
+    #[must_use]
+    pub fn version_in(bytes: &[u8]) -> Option<Version> {
+        Some(Version {
+            hlc: Hlc::from_bits(u64::from_be_bytes(array(bytes, 4).ok()?)),
+            origin: Origin::from_bytes(array(bytes, 12).ok()?),
+        })
+    }
+
     /// Reads a row from its bytes, which are kept as they are.
     ///
     /// # Errors
@@ -131,10 +140,7 @@ impl Body {
         let flags = *bytes.get(1).ok_or(BodyError::Malformed)?;
         let value_at = usize::from(u16::from_be_bytes(array(&bytes, 2)?));
         let header = bytes.get(..value_at).ok_or(BodyError::Malformed)?;
-        let version = Version {
-            hlc: Hlc::from_bits(u64::from_be_bytes(array(header, 4)?)),
-            origin: Origin::from_bytes(array(header, 12)?),
-        };
+        let version = Body::version_in(header).ok_or(BodyError::Malformed)?;
         let seen = Hlc::from_bits(u64::from_be_bytes(array(header, 28)?));
         let mut at = FIXED_BYTES;
         let expires_at_ms = if flags & FLAG_EXPIRY != 0 {

@@ -59,8 +59,8 @@ pub struct Writer {
     moved: Result<(), StoreError>,
 }
 
-/// A writer waits for the mover when its memory has grown to so many times its size.
-const MEMORY_GROWTH_MAX: usize = 4;
+/// How far memory grows beyond its size while the one before it moves into redb, in its sizes.
+const MEMORY_GROWTH_MAX: f64 = 0.5;
 
 impl Writer {
     pub(super) fn new(
@@ -195,22 +195,24 @@ impl Writer {
         if bytes < self.memory_bytes {
             return Ok(());
         }
-        if let Some(mover) = &self.mover
-            && !mover.is_idle()?
-        {
-            if bytes < self.memory_bytes * MEMORY_GROWTH_MAX {
+        if let Some(mover) = &self.mover {
+            // So much of the move must be done before memory may grow on: the writer slows down to
+            // the mover's pace, a part at a time, and does not stand still until it is through.
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 bytes")]
+            let grown = (bytes - self.memory_bytes) as f64 / self.memory_bytes.max(1) as f64;
+            if !mover.wait(grown / MEMORY_GROWTH_MAX)? {
                 return Ok(());
             }
-            mover.wait_idle()?;
         }
         let segments = self.log.rotate();
+        let memory_bytes = self.memory_bytes;
         self.store.shared.change_published(|published| {
-            published.view.memories.insert(0, Arc::new(Memory::new()));
+            published.view.memories.insert(0, Arc::new(Memory::new(memory_bytes)));
         });
         let job = Job { memory, sequence, segments };
         match &self.mover {
             Some(mover) => mover.give(job),
-            None => flush::run(&self.store.shared, self.log.returned(), job)?,
+            None => flush::run(&self.store.shared, self.log.returned(), job, |_| ())?,
         }
         Ok(())
     }
@@ -533,18 +535,10 @@ impl<'t> Transaction<'t> {
         kept.map(|value| codec::split_known_value(&value)).transpose()
     }
 
-    /// Puts a row in its place: one entry in the change index, whatever stood there before.
+    /// Puts a row in its place, in that of `before` where one stood there.
     fn put(&mut self, place: Bytes, row: Row, before: Option<&Body>) {
-        match before {
-            Some(before) => {
-                let key = codec::change_key(before.version());
-                self.batch.remove(Space::Changes, Bytes::copy_from_slice(&key));
-            }
-            None => self.rows_added += 1,
-        }
-        let key = codec::change_key(row.body.version());
-        self.batch.put(Space::Changes, Bytes::copy_from_slice(&key), place.clone());
-        self.batch.put(Space::Rows, place.clone(), row.body.bytes().clone());
+        self.rows_added += u64::from(before.is_none());
+        self.batch.put_row(place.clone(), &row.body);
         self.changed.insert(place, row);
     }
 

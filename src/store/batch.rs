@@ -6,16 +6,19 @@
 //! payload: change, change, ...
 //! change:  space 1, kind 1 (0 gone, 1 value), key length 2, [value length 4], key, [value]
 //! ```
+//!
+//! The change index is in no record: a row's body says which entry it has.
 
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{
-    StoreError,
+    StoreError, codec,
     log::HEADER_BYTES,
     memory::Memory,
     tables::Space,
     view::{View, number_in},
 };
+use crate::model::Body;
 
 const GONE: u8 = 0;
 const VALUE: u8 = 1;
@@ -46,14 +49,25 @@ impl Batch {
     }
 
     pub(super) fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.record_value(space, &key, &value);
+        self.memory().add(space, key, self.view.sequence, Some(value));
+    }
+
+    /// Puts a row in its place, and the place in the change index.
+    pub(super) fn put_row(&mut self, place: Bytes, body: &Body) {
+        self.record_value(Space::Rows, &place, body.bytes());
+        let (sequence, bytes) = (self.view.sequence, body.bytes().clone());
+        self.memory().add_row(place, sequence, body.version(), bytes);
+    }
+
+    fn record_value(&mut self, space: Space, key: &[u8], value: &[u8]) {
         self.record.reserve(8 + key.len() + value.len());
         self.record.put_u8(space as u8);
         self.record.put_u8(VALUE);
         self.record.put_u16(u16::try_from(key.len()).expect("a place of at most 516 bytes"));
         self.record.put_u32(u32::try_from(value.len()).expect("far less than 4 GiB"));
-        self.record.put_slice(&key);
-        self.record.put_slice(&value);
-        self.memory().add(space, key, self.view.sequence, Some(value));
+        self.record.put_slice(key);
+        self.record.put_slice(value);
     }
 
     pub(super) fn put_number(&mut self, space: Space, key: &[u8], number: u64) {
@@ -107,8 +121,12 @@ pub(super) fn replay(memory: &Memory, sequence: u64, payload: &Bytes) -> Result<
             _ => return Err(DAMAGED),
         };
         left = left.checked_sub(4 + value).ok_or(DAMAGED)?;
-        let key = take(key_bytes)?;
-        memory.add(space, key, sequence, Some(take(value)?));
+        let (key, value) = (take(key_bytes)?, take(value)?);
+        if space == Space::Rows {
+            memory.add_row(key, sequence, codec::version_of_body(&value)?, value);
+        } else {
+            memory.add(space, key, sequence, Some(value));
+        }
     }
     Ok(())
 }

@@ -110,6 +110,11 @@ pub(super) fn body(bytes: Bytes) -> Result<Body, StoreError> {
     Body::decode(bytes).map_err(|_| StoreError::Damaged("a row"))
 }
 
+/// The version of a row's body, from the store's bytes.
+pub(super) fn version_of_body(bytes: &[u8]) -> Result<Version, StoreError> {
+    Body::version_in(bytes).ok_or(StoreError::Damaged("a row"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

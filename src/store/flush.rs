@@ -1,20 +1,34 @@
-//! Moves what is in memory into redb, in one large sorted transaction, and gives the log its
-//! segments back.
+//! Moves what is in memory into redb, sorted, and gives the log its segments back.
 //!
 //! ```text
 //! writer: memory full --> a fresh memory, a fresh segment --> job --> mover
-//! mover:  sorted entries + number of the newest commit --> redb, durable --> new base --> segments
+//! mover:  some thousand rows, their changes --> redb, durable --> new base      again and again
+//!         all else + number of the newest commit --> redb, durable --> new base --> segments
 //! ```
 //!
 //! A key that was written a thousand times in between reaches redb once. Readers go on: their views
 //! keep the memory and the redb that they were taken with.
+//!
+//! Rows move a part at a time, because redb needs room for every page that a transaction touches, in
+//! memory and in the file. A part holds nothing that the memory above it does not show as well, so
+//! a view is the same with it and without; and a crash between two parts costs the move, not the
+//! rows: until the number of the newest commit is in redb, the log has them all.
 
 use std::{
     sync::{Arc, Condvar, Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
-use super::{Shared, StoreError, log::Returned, memory::Memory, tables, tables::Space, view::Base};
+use bytes::Bytes;
+
+use super::{
+    Shared, StoreError, codec, log::Returned, memory::Memory, tables, tables::Space, view::Base,
+};
+use crate::model::Version;
+
+/// How often the mover looks whether readers have let go of a memory that has moved.
+const RELEASE_EVERY: Duration = Duration::from_millis(100);
 
 /// Who moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +64,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Progress {
     busy: bool,
+    /// How much of the job is done, from 0 to 1.
+    done: f64,
     failure: Option<String>,
 }
 
@@ -60,39 +76,45 @@ impl Mover {
         let state = Arc::new(State::default());
         let of_thread = Arc::clone(&state);
         let thread = thread::Builder::new().name("lastword-mover".into()).spawn(move || {
-            for job in queue {
-                let moved = run(&shared, &returned, job);
-                let mut progress = of_thread.lock();
-                progress.busy = false;
-                progress.failure = moved.err().map(|error| error.to_string());
-                of_thread.changed.notify_all();
+            // A memory takes a while to free: it is done here, not by the reader who saw it last.
+            let mut moved: Vec<Arc<Memory>> = Vec::new();
+            loop {
+                moved.retain(|memory| Arc::strong_count(memory) > 1);
+                let job = match queue.recv_timeout(RELEASE_EVERY) {
+                    Ok(job) => job,
+                    Err(mpsc::RecvTimeoutError::Timeout) => continue,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                };
+                moved.push(Arc::clone(&job.memory));
+                let outcome = run(&shared, &returned, job, |done| of_thread.set(|p| p.done = done));
+                of_thread.set(|progress| {
+                    progress.busy = false;
+                    progress.failure = outcome.err().map(|error| error.to_string());
+                });
             }
         })?;
         Ok(Mover { jobs: Some(jobs), thread: Some(thread), state })
     }
 
-    /// Whether a job may be given.
-    pub(super) fn is_idle(&self) -> Result<bool, StoreError> {
-        let progress = self.state.lock();
+    /// Waits until a job may be given, or until the share `done` of the present one is done.
+    /// Gives whether a job may be given.
+    pub(super) fn wait(&self, done: f64) -> Result<bool, StoreError> {
+        let mut progress = self.state.lock();
+        while progress.busy && progress.done < done {
+            progress = self.state.changed.wait(progress).expect("no holder of this lock panics");
+        }
         match &progress.failure {
             Some(failure) => Err(StoreError::Moving(failure.clone())),
             None => Ok(!progress.busy),
         }
     }
 
-    /// Waits until a job may be given.
-    pub(super) fn wait_idle(&self) -> Result<(), StoreError> {
-        let mut progress = self.state.lock();
-        while progress.busy {
-            progress = self.state.changed.wait(progress).expect("no holder of this lock panics");
-        }
-        drop(progress);
-        self.is_idle().map(|_| ())
-    }
-
     /// Gives a job; the mover must be idle.
     pub(super) fn give(&self, job: Job) {
-        self.state.lock().busy = true;
+        self.state.set(|progress| {
+            progress.busy = true;
+            progress.done = 0.0;
+        });
         let jobs = self.jobs.as_ref().expect("open until it is dropped");
         // The thread ends after the sender only.
         let _ = jobs.send(job);
@@ -102,6 +124,11 @@ impl Mover {
 impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
         self.progress.lock().expect("no holder of this lock panics")
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -115,21 +142,80 @@ impl Drop for Mover {
     }
 }
 
-type SpaceWriter<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
-
-/// Does one job.
-pub(super) fn run(shared: &Shared, returned: &Returned, job: Job) -> Result<(), StoreError> {
+/// Does one job; says after each part how much is done, from 0 to 1.
+pub(super) fn run(
+    shared: &Shared,
+    returned: &Returned,
+    job: Job,
+    progress: impl Fn(f64),
+) -> Result<(), StoreError> {
     let Job { memory, sequence, segments } = job;
+    let mut rows = memory.newest(Space::Rows).peekable();
+    let mut passed = 0;
+    while rows.peek().is_some() {
+        let part: Vec<_> = rows.by_ref().take(shared.move_rows).collect();
+        passed += part.len();
+        move_rows(shared, part)?;
+        let base = Arc::new(Base::of(&shared.database)?);
+        shared.change_published(|published| published.view.base = base);
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 entries")]
+        progress(passed as f64 / memory.len().max(1) as f64);
+    }
+    drop(rows);
+    move_rest(shared, &memory, sequence)?;
+    let base = Arc::new(Base::of(&shared.database)?);
+    shared.change_published(|published| {
+        published.view.base = base;
+        published.view.memories.retain(|other| !Arc::ptr_eq(other, &memory));
+    });
+    returned.lock().expect("no holder of this lock panics").extend(segments);
+    Ok(())
+}
+
+/// Moves some rows, and their entries in the change index in place of those they had.
+fn move_rows(shared: &Shared, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
     let write = tables::begin_write(&shared.database)?;
+    let mut changes: Vec<(Version, Option<Bytes>)> = Vec::with_capacity(2 * rows.len());
     {
-        let mut open: Option<(Space, SpaceWriter<'_>)> = None;
-        for (space, key, value) in memory.newest() {
-            if open.as_ref().is_none_or(|(current, _)| *current != space) {
-                // One at a time: the entries come sorted by space.
-                drop(open.take());
-                open = Some((space, write.open_table(space.table())?));
+        let mut table = write.open_table(Space::Rows.table())?;
+        for (place, body) in rows {
+            let before = match &body {
+                Some(body) => table.insert(&place[..], &body[..])?,
+                None => table.remove(&place[..])?,
+            };
+            let before = before.map(|before| codec::version_of_body(before.value())).transpose()?;
+            let version = body.map(|body| codec::version_of_body(&body)).transpose()?;
+            // A move that a crash cut short may have brought it here already.
+            if version != before {
+                changes.extend(before.map(|before| (before, None)));
+                changes.extend(version.map(|version| (version, Some(place))));
             }
-            let (_, table) = open.as_mut().expect("opened just now");
+        }
+    }
+    changes.sort_unstable_by_key(|(version, _)| (version.origin, version.hlc));
+    {
+        let mut table = write.open_table(Space::Changes.table())?;
+        for (version, place) in changes {
+            let key = codec::change_key(version);
+            match place {
+                Some(place) => table.insert(&key[..], &place[..]).map(drop)?,
+                None => table.remove(&key[..]).map(drop)?,
+            }
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
+/// Moves all that is not a row, together with the number of the newest commit.
+fn move_rest(shared: &Shared, memory: &Memory, sequence: u64) -> Result<(), StoreError> {
+    let write = tables::begin_write(&shared.database)?;
+    for space in Space::ALL {
+        if space == Space::Rows {
+            continue;
+        }
+        let mut table = write.open_table(space.table())?;
+        for (key, value) in memory.newest(space) {
             match value {
                 Some(value) => table.insert(&key[..], &value[..]).map(drop)?,
                 None => table.remove(&key[..]).map(drop)?,
@@ -138,11 +224,5 @@ pub(super) fn run(shared: &Shared, returned: &Returned, job: Job) -> Result<(), 
     }
     tables::set_flushed(&write, sequence)?;
     write.commit()?;
-    let base = Arc::new(Base::of(&shared.database)?);
-    shared.change_published(|published| {
-        published.view.base = base;
-        published.view.memories.retain(|other| !Arc::ptr_eq(other, &memory));
-    });
-    returned.lock().expect("no holder of this lock panics").extend(segments);
     Ok(())
 }

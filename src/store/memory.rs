@@ -5,29 +5,38 @@
 //! it passes over what is newer. One writer adds; any number of readers look, without a lock.
 //!
 //! ```text
-//! (space, key, sequence) --> value, or None: the entry is gone     newest first
+//! entries: (space, key, sequence) --> value, or None: the entry is gone     newest first
+//! changes: (origin, hlc) --> place, of every version of a row in it, those since replaced too
+//! filter:  is anything known of this key? mostly answers no, at the cost of two bits
 //! ```
+//!
+//! The beginning of each key lies beside it, so that a search seldom has to follow a pointer.
 
 use std::{
     borrow::Borrow,
     cmp::{Ordering, Reverse},
     fmt,
+    hash::{Hash, Hasher},
     ops::Bound,
-    sync::atomic::{self, AtomicUsize},
+    sync::atomic::{self, AtomicU64, AtomicUsize},
 };
 
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 
 use super::tables::Space;
-use crate::model::KEY_BYTES_MAX;
+use crate::model::{Hlc, KEY_BYTES_MAX, Origin, Version};
 
 /// Longer than any key, and behind each of them.
 const BEHIND_ALL_KEYS: [u8; KEY_BYTES_MAX + 8] = [0xff; KEY_BYTES_MAX + 8];
+/// A filter has a bit for so many bytes of log: some eight bits for a small row.
+const LOG_BYTES_PER_FILTER_BIT: usize = 16;
 
 /// Entries of all spaces, by key, then newest first.
 pub(super) struct Memory {
     entries: SkipMap<Stored, Option<Bytes>>,
+    changes: SkipMap<(Origin, Hlc), Bytes>,
+    filter: Filter,
     /// What the entries took in the log, in bytes.
     log_bytes: AtomicUsize,
 }
@@ -36,31 +45,51 @@ pub(super) struct Memory {
 pub(super) type Found = (Bytes, Option<Bytes>);
 
 impl Memory {
-    pub(super) fn new() -> Memory {
-        Memory { entries: SkipMap::new(), log_bytes: AtomicUsize::new(0) }
+    /// For so many bytes of log; it takes more, but then finds things more slowly.
+    pub(super) fn new(log_bytes_planned: usize) -> Memory {
+        Memory {
+            entries: SkipMap::new(),
+            changes: SkipMap::new(),
+            filter: Filter::new(log_bytes_planned / LOG_BYTES_PER_FILTER_BIT),
+            log_bytes: AtomicUsize::new(0),
+        }
     }
 
     /// Adds what commit `sequence` did to an entry; a later addition by the same commit replaces it.
     pub(super) fn add(&self, space: Space, key: Bytes, sequence: u64, value: Option<Bytes>) {
-        self.entries.insert(Stored { space, key, sequence: Reverse(sequence) }, value);
+        let sought = Sought::new(space, &key);
+        // First, so that who sees the entry's commit finds the bits set.
+        self.filter.set(sought.hash);
+        let stored = Stored { start: sought.start, key, sequence: Reverse(sequence) };
+        self.entries.insert(stored, value);
+    }
+
+    /// Adds a version of a row, and where it stands in the order of changes.
+    pub(super) fn add_row(&self, place: Bytes, sequence: u64, version: Version, body: Bytes) {
+        self.changes.insert((version.origin, version.hlc), place.clone());
+        self.add(Space::Rows, place, sequence, Some(body));
     }
 
     /// What the entry was after commit `sequence`; outer `None`: nothing is known of it here.
-    pub(super) fn get(&self, space: Space, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
-        let from = Probe { space, key, sequence: Reverse(sequence) };
+    pub(super) fn get(&self, sought: &Sought<'_>, sequence: u64) -> Option<Option<Bytes>> {
+        if !self.filter.may_hold(sought.hash) {
+            return None;
+        }
+        let from = Probe { start: sought.start, key: sought.key, sequence: Reverse(sequence) };
         let entry =
             self.entries.range::<dyn Place, _>((included(&from), Bound::Unbounded)).next()?;
         let found = entry.key();
-        (found.space == space && found.key == key).then(|| entry.value().clone())
+        let is_it = found.start == sought.start && found.key == sought.key;
+        is_it.then(|| entry.value().clone())
     }
 
     /// The first entry above `after` (or at it, where it is included) as it was after `sequence`.
     pub(super) fn next(&self, space: Space, after: Bound<&[u8]>, sequence: u64) -> Option<Found> {
         let first = match after {
-            Bound::Unbounded => Probe { space, key: &[], sequence: Reverse(u64::MAX) },
-            Bound::Included(key) => Probe { space, key, sequence: Reverse(u64::MAX) },
+            Bound::Unbounded => Probe::new(space, &[], u64::MAX),
+            Bound::Included(key) => Probe::new(space, key, u64::MAX),
             // Behind the oldest version there can be.
-            Bound::Excluded(key) => Probe { space, key, sequence: Reverse(0) },
+            Bound::Excluded(key) => Probe::new(space, key, 0),
         };
         let bound: Bound<&dyn Place> = match after {
             Bound::Excluded(_) => Bound::Excluded(&first),
@@ -69,7 +98,7 @@ impl Memory {
         let newer = |entry: &Stored| entry.sequence.0 > sequence;
         self.entries
             .range::<dyn Place, _>((bound, Bound::Unbounded))
-            .take_while(|entry| entry.key().space == space)
+            .take_while(|entry| entry.key().is_of(space))
             .find(|entry| !newer(entry.key()))
             .map(|entry| (entry.key().key.clone(), entry.value().clone()))
     }
@@ -91,42 +120,70 @@ impl Memory {
             // Before the newest version of the key, so that the key itself is passed over; behind
             // its oldest, where it is included.
             let includes = upper.is_none() && matches!(before, Bound::Included(_));
-            let sequence_bound = Reverse(if includes { 0 } else { u64::MAX });
+            let sequence_bound = if includes { 0 } else { u64::MAX };
             let entry = match key {
                 Some(key) => {
-                    let probe = Probe { space, key, sequence: sequence_bound };
+                    let probe = Probe::new(space, key, sequence_bound);
                     let bound: Bound<&dyn Place> =
                         if includes { Bound::Included(&probe) } else { Bound::Excluded(&probe) };
                     self.entries.range::<dyn Place, _>((Bound::Unbounded, bound)).next_back()
                 }
                 None => {
-                    let probe = Probe { space, key: &BEHIND_ALL_KEYS, sequence: Reverse(0) };
+                    let probe = Probe::new(space, &BEHIND_ALL_KEYS, 0);
                     let bound: Bound<&dyn Place> = Bound::Excluded(&probe);
                     self.entries.range::<dyn Place, _>((Bound::Unbounded, bound)).next_back()
                 }
             }?;
-            if entry.key().space != space {
+            if !entry.key().is_of(space) {
                 return None;
             }
             let key = entry.key().key.clone();
-            if let Some(value) = self.get(space, &key, sequence) {
+            if let Some(value) = self.get(&Sought::new(space, &key), sequence) {
                 return Some((key, value));
             }
             upper = Some(key);
         }
     }
 
-    /// Every entry as it is now, in order of space and key.
-    pub(super) fn newest(&self) -> impl Iterator<Item = (Space, Bytes, Option<Bytes>)> + '_ {
-        let mut before: Option<(Space, Bytes)> = None;
-        self.entries.iter().filter_map(move |entry| {
-            let Stored { space, key, .. } = entry.key();
-            if before.as_ref().is_some_and(|(s, k)| s == space && k == key) {
+    /// The first change of `origin` stamped above `after`: its stamp and its row's place. The row may
+    /// have been replaced since, or not be seen by the reader yet.
+    pub(super) fn next_change(&self, origin: Origin, after: Hlc) -> Option<(Hlc, Bytes)> {
+        let (after, end) = ((origin, after), (origin, Hlc::MAX));
+        let mut range = self.changes.range((Bound::Excluded(after), Bound::Included(end)));
+        range.next().map(|entry| (entry.key().1, entry.value().clone()))
+    }
+
+    /// The greatest stamp of a change of `origin`.
+    pub(super) fn last_change(&self, origin: Origin) -> Option<Hlc> {
+        let range = self.changes.range((origin, Hlc::ZERO)..=(origin, Hlc::MAX));
+        range.into_iter().next_back().map(|entry| entry.key().1)
+    }
+
+    /// The first origin at or after `from` that has a change.
+    pub(super) fn next_origin(&self, from: Origin) -> Option<Origin> {
+        self.changes.lower_bound(Bound::Included(&(from, Hlc::ZERO))).map(|entry| entry.key().0)
+    }
+
+    /// Every entry of a space as it is now, in their order.
+    pub(super) fn newest(&self, space: Space) -> impl Iterator<Item = Found> + '_ {
+        let first =
+            Stored { start: start_of(space, &[]), key: Bytes::new(), sequence: Reverse(u64::MAX) };
+        let mut before: Option<Bytes> = None;
+        let of_space =
+            self.entries.range(first..).take_while(move |entry| entry.key().is_of(space));
+        of_space.filter_map(move |entry| {
+            let key = &entry.key().key;
+            if before.as_ref() == Some(key) {
                 return None;
             }
-            before = Some((*space, key.clone()));
-            Some((*space, key.clone(), entry.value().clone()))
+            before = Some(key.clone());
+            Some((key.clone(), entry.value().clone()))
         })
+    }
+
+    /// How many entries there are, every version counted.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn add_log_bytes(&self, bytes: usize) {
@@ -144,37 +201,115 @@ impl fmt::Debug for Memory {
     }
 }
 
+/// An entry to look for, in one memory after the other.
+pub(super) struct Sought<'a> {
+    start: Start,
+    key: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> Sought<'a> {
+    pub(super) fn new(space: Space, key: &'a [u8]) -> Sought<'a> {
+        // Always the same keys: whoever crafts rows that collide makes look-ups slower, never wrong.
+        let mut hasher = std::hash::DefaultHasher::new();
+        (space as u8).hash(&mut hasher);
+        hasher.write(key);
+        Sought { start: start_of(space, key), key, hash: hasher.finish() }
+    }
+}
+
+/// Bits of which two stand for each entry that was added.
+struct Filter {
+    words: Box<[AtomicU64]>,
+}
+
+impl Filter {
+    /// At least `bits`, rounded up to a power of two.
+    fn new(bits: usize) -> Filter {
+        let words = (bits / 64).next_power_of_two();
+        Filter { words: (0..words).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn set(&self, hash: u64) {
+        for half in halves(hash) {
+            let (word, bit) = self.bit(half);
+            if word.load(atomic::Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, atomic::Ordering::Release);
+            }
+        }
+    }
+
+    fn may_hold(&self, hash: u64) -> bool {
+        halves(hash).into_iter().all(|half| {
+            let (word, bit) = self.bit(half);
+            word.load(atomic::Ordering::Acquire) & bit != 0
+        })
+    }
+
+    fn bit(&self, half: usize) -> (&AtomicU64, u64) {
+        (&self.words[half / 64 & (self.words.len() - 1)], 1 << (half % 64))
+    }
+}
+
+fn halves(hash: u64) -> [usize; 2] {
+    [hash as u32 as usize, (hash >> 32) as usize]
+}
+
+/// The space and the first 23 bytes of a key, zeros where it is shorter; sorts as they do.
+type Start = [u64; 3];
+
+fn start_of(space: Space, key: &[u8]) -> Start {
+    let mut bytes = [0; 24];
+    bytes[0] = space as u8;
+    let length = key.len().min(23);
+    bytes[1..=length].copy_from_slice(&key[..length]);
+    let word = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    [word(0), word(8), word(16)]
+}
+
 fn included<'a>(probe: &'a Probe<'a>) -> Bound<&'a (dyn Place + 'a)> {
     Bound::Included(probe)
 }
 
 /// Where an entry stands; the order of the parts is the order of the entries.
 trait Place {
-    fn parts(&self) -> (Space, &[u8], Reverse<u64>);
+    fn parts(&self) -> (&Start, &[u8], Reverse<u64>);
 }
 
 struct Stored {
-    space: Space,
+    start: Start,
     key: Bytes,
     sequence: Reverse<u64>,
 }
 
+impl Stored {
+    fn is_of(&self, space: Space) -> bool {
+        self.start[0] >> 56 == space as u64
+    }
+}
+
 /// A place to look for, without a copy of its key.
 struct Probe<'a> {
-    space: Space,
+    start: Start,
     key: &'a [u8],
     sequence: Reverse<u64>,
 }
 
+impl Probe<'_> {
+    fn new(space: Space, key: &[u8], sequence: u64) -> Probe<'_> {
+        Probe { start: start_of(space, key), key, sequence: Reverse(sequence) }
+    }
+}
+
 impl Place for Stored {
-    fn parts(&self) -> (Space, &[u8], Reverse<u64>) {
-        (self.space, &self.key, self.sequence)
+    fn parts(&self) -> (&Start, &[u8], Reverse<u64>) {
+        (&self.start, &self.key, self.sequence)
     }
 }
 
 impl Place for Probe<'_> {
-    fn parts(&self) -> (Space, &[u8], Reverse<u64>) {
-        (self.space, self.key, self.sequence)
+    fn parts(&self) -> (&Start, &[u8], Reverse<u64>) {
+        (&self.start, self.key, self.sequence)
     }
 }
 
@@ -265,7 +400,7 @@ mod tests {
             near in proptest::option::of((any::<bool>(),
                 proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..3))),
         ) {
-            let memory = Memory::new();
+            let memory = Memory::new(0);
             let mut model = Model::new();
             // Other spaces lie on both sides and must not be seen.
             for space in [Space::Tables, Space::Known] {
@@ -279,7 +414,7 @@ mod tests {
             }
             let expected = as_of(&model, sequence);
             for (key, value) in &expected {
-                let got = memory.get(Space::Rows, key, sequence).unwrap();
+                let got = memory.get(&Sought::new(Space::Rows, key), sequence).unwrap();
                 prop_assert_eq!(got.map(|v| v[0]), *value);
             }
             for limit in [from, near] {
@@ -299,9 +434,8 @@ mod tests {
                     shown(memory.previous(Space::Rows, limit, sequence)), previous.cloned());
             }
             let newest: Vec<_> = memory
-                .newest()
-                .filter(|(space, ..)| *space == Space::Rows)
-                .map(|(_, key, value)| (key.to_vec(), value.map(|v| v[0])))
+                .newest(Space::Rows)
+                .map(|(key, value)| (key.to_vec(), value.map(|v| v[0])))
                 .collect();
             prop_assert_eq!(newest, as_of(&model, u64::MAX));
         }

@@ -8,7 +8,8 @@
 //! memory.rs    the newest changes, until they are moved
 //! flush.rs     moves them into redb, many commits at once, sorted
 //! view.rs      memory over redb, one consistent moment
-//! snapshot.rs  reads of it: one row, a range, everything above some heads
+//! snapshot.rs  reads of it: one row, a range
+//! changes.rs   everything above some heads
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
 //! file.rs      the files: this user's alone, begun again where their creation was cut short
@@ -26,6 +27,7 @@
 
 mod apply;
 mod batch;
+mod changes;
 mod codec;
 mod error;
 mod file;
@@ -49,13 +51,14 @@ use std::{
 use redb::{Database, StorageBackend};
 
 pub use apply::Writer;
+pub use changes::Changes;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
 pub use request::{
     Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
     Request, Written,
 };
-pub use snapshot::{Changes, Scan, ScanRange, Snapshot};
+pub use snapshot::{Scan, ScanRange, Snapshot};
 
 use crate::{
     model::{Heads, Hlc, Origin, TableName},
@@ -73,7 +76,7 @@ pub const STORE_FILE: &str = "lastword.redb";
 /// The log's name within the data folder.
 pub const LOG_FILE: &str = "lastword.log";
 /// The layout of the redb tables that this release reads and writes.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 /// How many tables clients may create.
 pub const TABLES_MAX: usize = 10_000;
 /// How many entries the conflict journal keeps: the oldest go first.
@@ -92,6 +95,8 @@ pub struct StoreConfig {
     pub memory_bytes: usize,
     /// The size of a segment of the log, in bytes.
     pub segment_bytes: usize,
+    /// So many rows move in one transaction.
+    pub move_rows: usize,
     /// Who moves them.
     pub moving: Moving,
 }
@@ -104,8 +109,9 @@ impl StoreConfig {
             fresh_origin,
             fresh_log_salt,
             cache_bytes: 256 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 40 << 20,
             segment_bytes: log::SEGMENT_BYTES_DEFAULT,
+            move_rows: 8_192,
             moving: Moving::Background,
         }
     }
@@ -123,6 +129,7 @@ struct Shared {
     origin: Origin,
     boot: u64,
     path: Option<std::path::PathBuf>,
+    move_rows: usize,
     published: RwLock<Published>,
 }
 
@@ -215,7 +222,7 @@ impl Store {
             flushed: identity.flushed,
         };
         let (log, commits) = Log::open(log, &log_config).map_err(StoreError::from)?;
-        let memory = Arc::new(Memory::new());
+        let memory = Arc::new(Memory::new(config.memory_bytes));
         for (sequence, payload) in &commits {
             batch::replay(&memory, *sequence, payload)?;
         }
@@ -243,7 +250,7 @@ impl Store {
         }
         // Stamps of every row count, those above the heads as well: a row that a delta brought
         // before it broke off has been observed.
-        let greatest_stamp = snapshot::greatest_stamp(&view)?;
+        let greatest_stamp = changes::greatest_stamp(&view)?;
         let reserved = Hlc::from_bits(view.number(tables::STATE_CEILING)?);
         let ceiling = reserved.max(heads.iter().map(|(_, hlc)| hlc).max().unwrap_or_default());
         let clock = Clock::new(ceiling.max(greatest_stamp));
@@ -256,6 +263,7 @@ impl Store {
             origin: identity.origin,
             boot: identity.boot,
             path,
+            move_rows: config.move_rows.max(1),
             published: RwLock::new(Published {
                 heads: Arc::new(heads),
                 tables: Arc::new(names),

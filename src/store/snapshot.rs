@@ -1,15 +1,13 @@
-//! Reads of one moment: a row, a range of keys, everything above some heads.
+//! Reads of one moment: a row, a range of keys; and where the changes above some heads begin.
 
 use std::{ops::Bound, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{
-    Published, StoreError, codec,
+    Changes, Published, StoreError, codec,
     tables::Space,
     view::{Range, View},
 };
-use crate::model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version};
+use crate::model::{Body, Heads, Hlc, Key, Row, TableName, Version};
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
@@ -81,12 +79,7 @@ impl Snapshot {
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn changes(&self, above: &Heads) -> Result<Changes, StoreError> {
-        Ok(Changes {
-            published: self.published.clone(),
-            above: above.clone(),
-            range: None,
-            next_origin: Some(Origin::from_bytes([0; 16])),
-        })
+        Ok(Changes::new(self.published.clone(), above.clone()))
     }
 
     /// How many rows lie above `above`, counting to `max` at most.
@@ -106,8 +99,8 @@ impl Snapshot {
     pub fn oldest_change(&self, above: &Heads) -> Result<Option<Hlc>, StoreError> {
         let mut changes = self.changes(above)?;
         let mut oldest: Option<Hlc> = None;
-        while let Some((version, _)) = changes.next_entry()? {
-            oldest = Some(oldest.map_or(version.hlc, |least| least.min(version.hlc)));
+        while let Some(hlc) = changes.next_stamp()? {
+            oldest = Some(oldest.map_or(hlc, |least| least.min(hlc)));
             changes.skip_origin();
         }
         Ok(oldest)
@@ -161,103 +154,4 @@ impl Iterator for Scan {
             Ok(Row { table, key, body: codec::body(body)? })
         }))
     }
-}
-
-/// The rows above some heads: origin by origin, in the order of their stamps.
-pub struct Changes {
-    published: Published,
-    above: Heads,
-    range: Option<Range>,
-    /// Where to look for the next origin; `None`: all are through.
-    next_origin: Option<Origin>,
-}
-
-impl Changes {
-    /// How many rows are left, counting to `max` at most; they are passed by.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn count_up_to(&mut self, max: u64) -> Result<u64, StoreError> {
-        let mut count = 0;
-        while count < max && self.next_entry()?.is_some() {
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    /// The next entry of the change index: a version and its row's place.
-    fn next_entry(&mut self) -> Result<Option<(Version, Bytes)>, StoreError> {
-        loop {
-            if let Some(range) = &mut self.range {
-                if let Some((key, place)) = range.next()? {
-                    return Ok(Some((codec::split_change_key(&key)?, place)));
-                }
-                self.range = None;
-            }
-            let Some(from) = self.next_origin else { return Ok(None) };
-            let Some(origin) = next_origin(&self.published.view, from)? else {
-                self.next_origin = None;
-                return Ok(None);
-            };
-            self.next_origin = successor(origin);
-            let after = codec::change_key(Version { hlc: self.above.get(origin), origin });
-            let end = codec::change_key(Version { hlc: Hlc::MAX, origin });
-            let (after, end) = (Bound::Excluded(&after[..]), Bound::Included(&end[..]));
-            self.range = Some(self.published.view.range(Space::Changes, after, end)?);
-        }
-    }
-
-    /// Leaves the rest of the present origin out.
-    fn skip_origin(&mut self) {
-        self.range = None;
-    }
-}
-
-impl Iterator for Changes {
-    type Item = Result<Row, StoreError>;
-
-    fn next(&mut self) -> Option<Result<Row, StoreError>> {
-        const MISSING: StoreError = StoreError::Damaged("the change index: a row it names");
-        let entry = self.next_entry().transpose()?;
-        Some(entry.and_then(|(_, place)| {
-            let (table, key) = codec::split_place(&place)?;
-            let table = self.published.tables.name(table).ok_or(MISSING)?.clone();
-            let body = self.published.view.get(Space::Rows, &place)?.ok_or(MISSING)?;
-            Ok(Row { table, key, body: codec::body(body)? })
-        }))
-    }
-}
-
-/// The first origin at or after `from` that has a row.
-fn next_origin(view: &View, from: Origin) -> Result<Option<Origin>, StoreError> {
-    let start = codec::change_key(Version { hlc: Hlc::ZERO, origin: from });
-    let mut rest = view.range(Space::Changes, Bound::Included(&start), Bound::Unbounded)?;
-    match rest.next()? {
-        Some((key, _)) => Ok(Some(codec::split_change_key(&key)?.origin)),
-        None => Ok(None),
-    }
-}
-
-/// The origin after this one, in the order that sorts.
-fn successor(origin: Origin) -> Option<Origin> {
-    let number = u128::from_be_bytes(*origin.as_bytes()).checked_add(1)?;
-    Some(Origin::from_bytes(number.to_be_bytes()))
-}
-
-/// The greatest stamp of any row.
-pub(super) fn greatest_stamp(view: &View) -> Result<Hlc, StoreError> {
-    let mut greatest = Hlc::ZERO;
-    let mut from = Some(Origin::from_bytes([0; 16]));
-    while let Some(start) = from {
-        let Some(origin) = next_origin(view, start)? else { break };
-        let start = codec::change_key(Version { hlc: Hlc::ZERO, origin });
-        let end = codec::change_key(Version { hlc: Hlc::MAX, origin });
-        let (start, end) = (Bound::Included(&start[..]), Bound::Included(&end[..]));
-        if let Some((key, _)) = view.range(Space::Changes, start, end)?.next_back()? {
-            greatest = greatest.max(codec::split_change_key(&key)?.hlc);
-        }
-        from = successor(origin);
-    }
-    Ok(greatest)
 }

@@ -16,12 +16,12 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use super::{
     StoreError,
-    memory::{Found, Memory},
+    memory::{Found, Memory, Sought},
     tables::Space,
 };
 
 type BaseTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
-type BaseRange = redb::Range<'static, &'static [u8], &'static [u8]>;
+pub(super) type BaseRange = redb::Range<'static, &'static [u8], &'static [u8]>;
 
 /// redb as it was at one moment.
 pub(super) struct Base {
@@ -39,7 +39,7 @@ impl Base {
         Ok(Base { tables })
     }
 
-    fn table(&self, space: Space) -> &BaseTable {
+    pub(super) fn table(&self, space: Space) -> &BaseTable {
         &self.tables[space as usize]
     }
 }
@@ -63,13 +63,18 @@ pub(super) struct View {
 impl View {
     /// The value of an entry.
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        for memory in &self.memories {
-            if let Some(value) = memory.get(space, key, self.sequence) {
-                return Ok(value);
-            }
+        if let Some(value) = self.in_memory(space, key) {
+            return Ok(value);
         }
         let found = self.base.table(space).get(key)?;
         Ok(found.map(|entry| Bytes::copy_from_slice(entry.value())))
+    }
+
+    /// The value of an entry, `None` where it is gone, that has not moved into redb yet; outer `None`:
+    /// redb knows.
+    pub(super) fn in_memory(&self, space: Space, key: &[u8]) -> Option<Option<Bytes>> {
+        let sought = Sought::new(space, key);
+        self.memories.iter().find_map(|memory| memory.get(&sought, self.sequence))
     }
 
     /// A number of the state; 0 where it was never written.

@@ -58,6 +58,7 @@ impl Site {
             cache_bytes: 1 << 16,
             memory_bytes: 2_000,
             segment_bytes: 2_048,
+            move_rows: 3,
             moving: Moving::Inline,
             ..StoreConfig::new(self.origin(), 7)
         };

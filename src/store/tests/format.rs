@@ -58,7 +58,7 @@ fn golden_layout() {
     let read = site.store().shared.database.begin_read().unwrap();
     let expected = [
         "meta boot 1",
-        "meta format_version 1",
+        "meta format_version 2",
         "meta log_flushed 5",
         "meta log_salt 7",
         "identity 01010101010101010101010101010101",
@@ -105,7 +105,7 @@ fn a_file_of_this_format_is_read() {
     let write = database.begin_write().unwrap();
     {
         let mut meta = write.open_table(META).unwrap();
-        meta.insert("format_version", 1).unwrap();
+        meta.insert("format_version", FORMAT_VERSION).unwrap();
         meta.insert("boot", 6).unwrap();
         meta.insert("log_flushed", 9).unwrap();
         meta.insert("log_salt", 7).unwrap();
@@ -155,7 +155,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     site.open = None;
     let refused = Store::open_on(site.memory.clone(), site.log.clone(), &site.config).unwrap_err();
     assert!(matches!(refused, OpenError::Format { found } if found == FORMAT_VERSION + 1));
-    assert!(refused.to_string().contains("format 2, this release reads format 1"), "{refused}");
+    assert!(refused.to_string().contains("format 3, this release reads format 2"), "{refused}");
     let database = Database::builder().create_with_backend(site.memory.clone()).unwrap();
     let read = database.begin_read().unwrap();
     let meta = read.open_table(META).unwrap();
