@@ -6,7 +6,11 @@ use std::{
     process::{Output, Stdio},
 };
 
-use lastword::wire::proto;
+use lastword::{
+    model::Origin,
+    store::{Store, StoreConfig},
+    wire::proto,
+};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 
@@ -390,4 +394,28 @@ async fn help_and_version_go_to_stdout() {
     }
     let output = program().output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn compact_needs_a_store_that_is_there_and_tells_what_it_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let compact = || {
+        let mut command = program();
+        command.args(["compact", "--json", "--data"]).arg(folder.path());
+        command
+    };
+    let text = complaint(&compact().output().await.unwrap(), 1);
+    assert!(text.contains("there is no store in this folder"), "{text}");
+
+    let config = StoreConfig::new(Origin::from_bytes([1; 16]), 7);
+    let (store, writer) = Store::open(folder.path(), &config).unwrap();
+    let text = complaint(&compact().output().await.unwrap(), 1);
+    assert!(text.contains("stop that lastword first"), "{text}");
+    drop((store, writer));
+
+    let output = compact().output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["rows"], 0);
+    assert!(report["after_bytes"].as_u64().unwrap() <= report["before_bytes"].as_u64().unwrap());
 }

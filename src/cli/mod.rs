@@ -9,6 +9,7 @@
 //! one, write its module and add its line to the list below. Nothing else prints.
 
 mod bench;
+mod compact;
 mod config;
 mod delete;
 mod demo;
@@ -75,6 +76,7 @@ commands! {
     Scan => scan,
     Status => status,
     Config => config,
+    Compact => compact,
     Bench => bench,
     Demo => demo,
 }

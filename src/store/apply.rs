@@ -179,8 +179,7 @@ impl Writer {
         Ok(Applied { outcomes, rows, heads: self.store.heads(), committed: true })
     }
 
-    /// Moves what is in memory into redb, and waits for it.
-    #[cfg(test)]
+    /// Moves what is in memory into redb. The writer must be one that moves it itself.
     pub(super) fn move_all(&mut self) -> Result<(), StoreError> {
         let full = std::mem::replace(&mut self.memory_bytes, 0);
         let moved = self.move_where_due(self.log.next() - 1);

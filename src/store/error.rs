@@ -16,6 +16,12 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// No store was ever created there.
+    #[error("data: there is no store in this folder: {path} is missing")]
+    NoStore {
+        /// The store's file.
+        path: PathBuf,
+    },
     /// Two nodes with one store would be two writers with one origin.
     #[error(
         "data: {path} is open in another process: stop that lastword first, or give this one a \

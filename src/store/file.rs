@@ -58,6 +58,24 @@ pub(super) fn open_log(path: &Path) -> io::Result<FileBackend> {
     FileBackend::new(file).map_err(io::Error::other)
 }
 
+/// Removes a file that an earlier try may have left.
+pub(super) fn remove_where_present(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// What a file takes of the disk, in bytes; 0 where there is none. Less than its length where redb
+/// made it longer than it needs yet.
+pub(super) fn disk_bytes(path: &Path) -> u64 {
+    #[cfg(unix)]
+    let bytes = |meta: std::fs::Metadata| std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
+    #[cfg(not(unix))]
+    let bytes = |meta: std::fs::Metadata| meta.len();
+    std::fs::metadata(path).map_or(0, bytes)
+}
+
 /// The same for any storage that nobody else has open.
 pub(super) fn empty_where_unfinished(storage: &impl StorageBackend) -> io::Result<()> {
     let length = storage.len()?;

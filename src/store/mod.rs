@@ -10,6 +10,7 @@
 //! view.rs      memory over redb, one consistent moment
 //! snapshot.rs  reads of it: one row, a range
 //! changes.rs   everything above some heads
+//! compact.rs   the file written anew, as small as it can be
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
 //! file.rs      the files: this user's alone, begun again where their creation was cut short
@@ -29,6 +30,7 @@ mod apply;
 mod batch;
 mod changes;
 mod codec;
+mod compact;
 mod error;
 mod file;
 mod flush;
@@ -52,6 +54,7 @@ use redb::{Database, StorageBackend};
 
 pub use apply::Writer;
 pub use changes::Changes;
+pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
 pub use request::{
@@ -300,12 +303,11 @@ impl Store {
         self.published().heads
     }
 
-    /// The size of the store's files, in bytes; 0 for one in memory.
+    /// What the store's files take of the disk, in bytes; 0 for one in memory.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         let Some(path) = &self.shared.path else { return 0 };
-        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        bytes(path) + bytes(&path.with_file_name(LOG_FILE))
+        file::disk_bytes(path) + file::disk_bytes(&path.with_file_name(LOG_FILE))
     }
 
     /// The rows as they are now. Costs a few shared pointers; never waits for the disk.

@@ -25,8 +25,8 @@ use redb::{
 use super::{FORMAT_VERSION, OpenError, StoreConfig, StoreError};
 use crate::model::Origin;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const IDENTITY: TableDefinition<'_, (), &[u8; 16]> = TableDefinition::new("identity");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const IDENTITY: TableDefinition<'_, (), &[u8; 16]> = TableDefinition::new("identity");
 
 const META_FORMAT: &str = "format_version";
 const META_BOOT: &str = "boot";

@@ -8,10 +8,12 @@
 //! snapshots.rs  what a reader sees while the writer goes on
 //! histories.rs  all of it at random, against a model
 //! hostile.rs    whatever a peer may send
+//! compaction.rs the file, written anew
 //! format.rs     the bytes in the file, and files that cannot be opened
 //! ```
 
 mod clock;
+mod compaction;
 mod format;
 mod histories;
 mod hostile;
