@@ -1,1 +1,8 @@
 //! Measures lastword beside other systems in one run, and guards the cost of its hot paths.
+//!
+//! ```text
+//! inputs.rs           stores, rows and frames that are the same in every run
+//! bin/hot_paths/      the guard: instructions of each hot path, against a baseline
+//! ```
+
+pub mod inputs;
