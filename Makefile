@@ -7,7 +7,7 @@ PROFILE ?= dev
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test smoke bench-check clean
+.PHONY: help setup build demo test smoke bench-check bench-micro clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,9 @@ smoke: setup ## the Python and Node.js clients against two real nodes
 bench-check: ## count the instructions of the hot paths, fail where they grew (UPDATE=1 accepts them)
 	scripts/setup.sh bench-check
 	cargo run --locked --release -p lastword-bench --bin hot_paths -- check $(if $(filter-out 0,$(UPDATE)),--update)
+
+bench-micro: ## time the hot paths (ONLY=get: those with get in their name)
+	cargo bench --locked -p lastword-bench --bench micro -- $(ONLY)
 
 clean: ## remove what was built and installed inside the project
 	cargo clean
