@@ -7,10 +7,10 @@ PROFILE ?= dev
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test smoke clean
+.PHONY: help setup build demo test smoke bench-check bench-micro clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## install what build, demo and tests need and this machine lacks
 	scripts/setup.sh test
@@ -38,6 +38,13 @@ test: setup ## everything CI runs: format, lints, tests, documentation, clients
 smoke: setup ## the Python and Node.js clients against two real nodes
 	cargo build --locked
 	scripts/smoke.sh
+
+bench-check: ## count the instructions of the hot paths, fail where they grew (UPDATE=1 accepts them)
+	scripts/setup.sh bench-check
+	cargo run --locked --release -p lastword-bench --bin hot_paths -- check $(if $(filter-out 0,$(UPDATE)),--update)
+
+bench-micro: ## time the hot paths (ONLY=get: those with get in their name)
+	cargo bench --locked -p lastword-bench --bench micro -- $(ONLY)
 
 clean: ## remove what was built and installed inside the project
 	cargo clean

@@ -4,6 +4,7 @@
 #   scripts/setup.sh demo   a linker and MariaDB
 #   scripts/setup.sh test   (default) that, rustfmt and clippy, and the packages of the Python and
 #                           Node.js clients, in .venv and tests/clients/node/node_modules
+#   scripts/setup.sh bench-check   a linker and valgrind
 #
 # What is there is left alone, so a second run takes a moment. Without root or apt it says what to
 # install and exits 1.
@@ -51,6 +52,10 @@ look_for_linker() {
 look_for_mariadb() {
     has mariadbd mariadb-install-db mariadb ||
         need "MariaDB (mariadbd, mariadb-install-db, mariadb)" mariadb-server mariadb-client
+}
+
+look_for_valgrind() {
+    has valgrind || need valgrind valgrind
 }
 
 python_ready() {
@@ -171,8 +176,12 @@ test)
     install_python_client
     install_node_client
     ;;
+bench-check)
+    check_rust
+    provide look_for_linker look_for_valgrind
+    ;;
 *)
-    echo "usage: scripts/setup.sh [demo | test]" >&2
+    echo "usage: scripts/setup.sh [demo | test | bench-check]" >&2
     exit 2
     ;;
 esac
