@@ -204,7 +204,8 @@ impl<'m> Session<'m> {
         Ok(known.into_iter().filter(|table| !there.contains(table.as_str())).collect())
     }
 
-    /// Passes the delta of this moment on to MySQL, page by page.
+    /// Passes the delta of this moment on to MySQL, page by page: while one is written there, the next
+    /// is read from the store.
     async fn catch_up(&mut self, mut follower: Follower) -> Result<Follower, MirrorError> {
         let (rows_max, bytes_max) = (self.config.batch_rows_max, self.config.batch_bytes_max);
         let began = Instant::now();
@@ -219,25 +220,33 @@ impl<'m> Session<'m> {
         loop {
             let mut position = self.position.clone();
             position.join(if page.last { delta.heads() } else { delta.passed() });
+            let Page { rows, last, .. } = page;
             // The end of a scan is worth a checkpoint; heads that move while nothing is written
             // are written down once in a while.
-            if !page.rows.is_empty() || (page.last && delta.is_scan()) {
-                self.apply(page.rows, position).await?;
-            }
-            if page.last {
-                follower.finish(&delta);
+            let due = !rows.is_empty() || (last && delta.is_scan());
+            let enough = delta.is_scan() && began.elapsed() >= self.config.scan_max;
+            if last || enough {
+                if due {
+                    self.apply(rows, position).await?;
+                }
+                if last {
+                    follower.finish(&delta);
+                } else {
+                    follower.leave_off(&delta);
+                }
                 return Ok(follower);
             }
-            if delta.is_scan() && began.elapsed() >= self.config.scan_max {
-                follower.leave_off(&delta);
-                return Ok(follower);
+            let next = spawn_blocking(move || {
+                let page = delta.page(rows_max, bytes_max);
+                (delta, page)
+            });
+            if due {
+                self.apply(rows, position).await?;
             }
             self.keep_up(None).await?;
-            (delta, page) = read(move || {
-                let page = delta.page(rows_max, bytes_max)?;
-                Ok((delta, page))
-            })
-            .await?;
+            let read;
+            (delta, read) = next.await.expect("reading the store does not panic");
+            page = read?;
         }
     }
 }
