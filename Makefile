@@ -4,10 +4,11 @@
 # a first `make demo` does not build everything twice. `make demo PROFILE=release` takes the other one.
 
 PROFILE ?= dev
-BINARY := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test smoke bench-check bench-micro clean
+.PHONY: help setup build demo test smoke bench bench-check bench-micro clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,6 +39,12 @@ test: setup ## everything CI runs: format, lints, tests, documentation, clients
 smoke: setup ## the Python and Node.js clients against two real nodes
 	cargo build --locked
 	scripts/smoke.sh
+
+bench: ## lastword beside etcd, Redis and MariaDB in one run; writes docs/performance.md (QUICK=1: minutes, not an hour)
+	scripts/setup.sh bench
+	cargo build --locked --release
+	cargo build --locked --release --package lastword-bench
+	$(TARGET)/release/compare --lastword $(TARGET)/release/lastword $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-check: ## count the instructions of the hot paths, fail where they grew (UPDATE=1 accepts them)
 	scripts/setup.sh bench-check

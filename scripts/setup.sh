@@ -2,9 +2,10 @@
 # Installs what a machine with git, Rust and apt lacks to build, show and test lastword.
 #
 #   scripts/setup.sh demo   a linker and MariaDB
-#   scripts/setup.sh test   (default) that, rustfmt and clippy, and the packages of the Python and
-#                           Node.js clients, in .venv and tests/clients/node/node_modules
+#   scripts/setup.sh bench  that, etcd and Redis: installed, but no service is started
 #   scripts/setup.sh bench-check   a linker and valgrind
+#   scripts/setup.sh test   (default) a linker, MariaDB, rustfmt and clippy, and the packages of the
+#                           Python and Node.js clients, in .venv and tests/clients/node/node_modules
 #
 # What is there is left alone, so a second run takes a moment. Without root or apt it says what to
 # install and exits 1.
@@ -20,8 +21,16 @@ readonly PYTHON_STAMP=.venv/requirements.stamp
 readonly NODE_STAMP=$NODE_CLIENT/node_modules/.package-lock.stamp
 readonly APT_LOCK_WAIT_S=300
 
+# Debian asks this program before it starts the service of a package that it installs.
+readonly POLICY=/usr/sbin/policy-rc.d
+
 log=""
-trap '[ -z "$log" ] || rm -f "$log"' EXIT
+policy_is_ours=""
+clean_up() {
+    [ -z "$log" ] || rm -f "$log"
+    [ -z "$policy_is_ours" ] || rm -f "$POLICY"
+}
+trap clean_up EXIT
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -56,6 +65,14 @@ look_for_mariadb() {
 
 look_for_valgrind() {
     has valgrind || need valgrind valgrind
+}
+
+look_for_etcd() {
+    has etcd || need etcd etcd-server
+}
+
+look_for_redis() {
+    has redis-server redis-benchmark || need "Redis (redis-server, redis-benchmark)" redis-server redis-tools
 }
 
 python_ready() {
@@ -93,6 +110,14 @@ prefer_bare_servers() {
     done
 }
 
+# Whoever has such a policy already has one for a reason: it stays.
+start_no_services() {
+    [ ! -e "$POLICY" ] || return 0
+    policy_is_ours=yes
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod +x "$POLICY"
+}
+
 apt_install() {
     quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         -o "DPkg::Lock::Timeout=$APT_LOCK_WAIT_S" "$@"
@@ -119,6 +144,7 @@ install_packages() {
         prefer_bare_servers
     fi
     say "installing ${packages[*]}"
+    start_no_services
     apt_install "${packages[@]}" 2>/dev/null && return
     quietly apt-get update || fail "apt-get update failed; see above"
     apt_install "${packages[@]}" || fail "apt-get could not install ${packages[*]}; see above"
@@ -169,6 +195,10 @@ demo)
     check_rust
     provide look_for_linker look_for_mariadb
     ;;
+bench)
+    check_rust
+    provide look_for_linker look_for_mariadb look_for_etcd look_for_redis
+    ;;
 test)
     check_rust
     provide look_for_linker look_for_mariadb look_for_python look_for_node
@@ -181,7 +211,7 @@ bench-check)
     provide look_for_linker look_for_valgrind
     ;;
 *)
-    echo "usage: scripts/setup.sh [demo | test | bench-check]" >&2
+    echo "usage: scripts/setup.sh [demo | bench | bench-check | test]" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,312 @@
+//! lastword: the release binary, run as a user runs it, and the project's own Rust client.
+
+use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use lastword::{
+    client::{BulkAnswers, BulkRequests, Client, Options},
+    wire::proto::{Mutation, PutRequest, StatusResponse, mutation},
+};
+use tokio::time::Instant;
+
+use super::{Place, REQUEST_MAX, START_MAX, shared};
+use crate::{
+    load::{self, Done, Operation, Source, key, spread},
+    process::{Cpu, Server, free_address, settle, wait_until},
+};
+
+/// The table that everything is written to.
+pub(crate) const TABLE: &str = "bench";
+/// Requests under way on one stream of a load; a node takes no more of one stream at once.
+const IN_FLIGHT_MAX: usize = 1_024;
+
+/// A node: its folder and address stay the same over every start.
+pub(crate) struct Node {
+    site: String,
+    binary: PathBuf,
+    folder: PathBuf,
+    address: SocketAddr,
+    flags: Vec<String>,
+    server: Option<Server>,
+}
+
+impl Node {
+    /// A node that does not run yet.
+    pub(crate) fn new(place: &Place, site: &str) -> anyhow::Result<Node> {
+        Ok(Node {
+            site: site.to_owned(),
+            binary: place.lastword.clone(),
+            folder: place.make(&format!("lastword-{site}"))?,
+            address: free_address()?,
+            flags: Vec::new(),
+            server: None,
+        })
+    }
+
+    /// A node alone, running.
+    pub(crate) async fn alone(place: &Place) -> anyhow::Result<Node> {
+        let mut node = Node::new(place, "fra")?;
+        node.start().await?;
+        Ok(node)
+    }
+
+    /// With one more flag of `lastword serve`, from its next start on.
+    pub(crate) fn flag(&mut self, name: &str, value: &str) {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// Starts it; it answers when this returns.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        self.spawn()?;
+        self.answers().await
+    }
+
+    /// Starts the process and does not wait for it.
+    pub(crate) fn spawn(&mut self) -> anyhow::Result<()> {
+        let mut args: Vec<String> =
+            ["serve", "--site", &self.site, "--listen"].map(Into::into).into();
+        args.push(self.address.to_string());
+        args.extend(["--http", "127.0.0.1:0", "--data"].map(Into::into));
+        args.push(self.data().display().to_string());
+        args.extend(self.flags.iter().cloned());
+        let name = format!("lastword at {}", self.site);
+        self.server = Some(Server::start(&name, &self.binary, &args, &self.folder.join("log"))?);
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    pub(crate) async fn answers(&mut self) -> anyhow::Result<()> {
+        let mut client = self.client()?;
+        let what = format!("lastword at {} to answer", self.site);
+        wait_until(&what, START_MAX, async || {
+            self.server.as_mut().context("not started")?.check()?;
+            Ok(client.status().await.is_ok())
+        })
+        .await
+    }
+
+    /// Ends it in order; what it has is in its folder.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        self.server.take().context("not started")?.stop().await
+    }
+
+    /// Ends it as power loss would.
+    pub(crate) fn kill9(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill9();
+        }
+    }
+
+    pub(crate) fn server(&self) -> anyhow::Result<&Server> {
+        self.server.as_ref().context("not started")
+    }
+
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        Ok(self.server()?.cpu())
+    }
+
+    /// The folder of its store.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients and peers reach it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let options = Options { request_timeout: REQUEST_MAX, ..Options::default() };
+        Ok(Client::new([self.url()], options)?)
+    }
+
+    /// A client for each source; 32 of them share a connection.
+    pub(crate) fn workers<W>(
+        &self,
+        sources: Vec<Source>,
+        make: impl Fn(Client, Source) -> W,
+    ) -> anyhow::Result<Vec<W>> {
+        let clients = shared(sources.len(), || self.client())?;
+        let client = |n: usize| clients[n % clients.len()].clone();
+        Ok(sources.into_iter().enumerate().map(|(n, source)| make(client(n), source)).collect())
+    }
+
+    /// Streams with a connection each, each with `in_flight` requests of `batch` rows under way.
+    pub(crate) async fn streams(
+        &self,
+        streams: usize,
+        in_flight: usize,
+        batch: usize,
+    ) -> anyhow::Result<Vec<Stream>> {
+        let mut opened = Vec::new();
+        for source in Source::many(streams) {
+            opened.push(Stream::open(self.client()?, source, in_flight, batch).await?);
+        }
+        Ok(opened)
+    }
+
+    /// Writes the rows 0 to `rows` once each, over several streams; it is quiet again when this
+    /// returns.
+    pub(crate) async fn fill(
+        &self,
+        rows: u64,
+        batch: usize,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        const STREAMS: u64 = 4;
+        let mut shares = Vec::new();
+        for (share, source) in (0..).zip(Source::many(STREAMS as usize)) {
+            let mut client = self.client()?;
+            let numbers = (share..rows).step_by(STREAMS as usize).map(move |n| spread(n, rows));
+            shares.push(async move { fill_share(&mut client, numbers, source, batch).await });
+        }
+        load::all(shares, limit).await?;
+        settle(&[self.cpu()?]).await
+    }
+
+    pub(crate) async fn status(&self) -> anyhow::Result<StatusResponse> {
+        Ok(self.client()?.status().await?)
+    }
+}
+
+/// Connects two nodes as peers, each by the other's address as `seen` from its site, starts both
+/// and waits for the link.
+pub(crate) async fn start_pair(nodes: &mut [Node; 2], seen: [SocketAddr; 2]) -> anyhow::Result<()> {
+    nodes[0].flag("--peer", &format!("http://{}", seen[1]));
+    nodes[1].flag("--peer", &format!("http://{}", seen[0]));
+    for node in nodes.iter_mut() {
+        node.spawn()?;
+    }
+    for node in nodes.iter_mut() {
+        node.answers().await?;
+    }
+    linked(nodes).await
+}
+
+/// Waits until both nodes exchange.
+pub(crate) async fn linked(nodes: &[Node; 2]) -> anyhow::Result<()> {
+    wait_until("the two nodes to exchange", START_MAX, async || {
+        for node in nodes {
+            let status = node.status().await?;
+            if !status.peers.iter().any(|peer| peer.receiving && peer.applying) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
+}
+
+/// A write of one row.
+pub(crate) fn put(key: Bytes, value: Bytes) -> Mutation {
+    let put = PutRequest { table: TABLE.to_owned(), key, value, ..PutRequest::default() };
+    Mutation { mutation: Some(mutation::Mutation::Put(put)) }
+}
+
+/// Put after Put.
+pub(crate) struct Put {
+    pub(crate) client: Client,
+    pub(crate) source: Source,
+}
+
+impl Operation for Put {
+    async fn next(&mut self) -> anyhow::Result<Done> {
+        let (key, value) = (self.source.key(), self.source.value());
+        let began = Instant::now();
+        self.client.put(TABLE, key, value, None).await?;
+        Ok(Done { rows: 1, began })
+    }
+}
+
+/// Get after Get, of rows that are there.
+pub(crate) struct Get {
+    pub(crate) client: Client,
+    pub(crate) source: Source,
+}
+
+impl Operation for Get {
+    async fn next(&mut self) -> anyhow::Result<Done> {
+        let key = self.source.key();
+        let began = Instant::now();
+        let row = self.client.get(TABLE, key).await?;
+        row.context("a row is missing")?;
+        Ok(Done { rows: 1, began })
+    }
+}
+
+/// A load over one stream, with a number of requests always under way.
+pub(crate) struct Stream {
+    requests: BulkRequests,
+    answers: BulkAnswers,
+    source: Source,
+    in_flight: usize,
+    batch: usize,
+    sent: VecDeque<Instant>,
+}
+
+impl Stream {
+    async fn open(
+        mut client: Client,
+        source: Source,
+        in_flight: usize,
+        batch: usize,
+    ) -> anyhow::Result<Stream> {
+        let (requests, answers) = client.bulk_write().await?;
+        Ok(Stream { requests, answers, source, in_flight, batch, sent: VecDeque::new() })
+    }
+}
+
+impl Operation for Stream {
+    async fn next(&mut self) -> anyhow::Result<Done> {
+        while self.sent.len() < self.in_flight {
+            let rows = (0..self.batch).map(|_| put(self.source.key(), self.source.value()));
+            let rows = rows.collect();
+            self.sent.push_back(Instant::now());
+            self.requests.send(rows).await?;
+        }
+        let answer = self.answers.next().await?.context("the stream has ended")?;
+        if let Some(error) = answer.error {
+            bail!("a write was refused: {}", error.message);
+        }
+        let began = self.sent.pop_front().context("an answer to nothing")?;
+        Ok(Done { rows: self.batch as u64, began })
+    }
+}
+
+/// Writes these rows over one stream and waits for the last answer.
+async fn fill_share(
+    client: &mut Client,
+    mut numbers: impl Iterator<Item = u64>,
+    mut source: Source,
+    batch: usize,
+) -> anyhow::Result<()> {
+    let (requests, mut answers) = client.bulk_write().await?;
+    let mut requests = Some(requests);
+    let mut under_way = 0;
+    loop {
+        if let Some(open) = &requests
+            && under_way < IN_FLIGHT_MAX
+        {
+            let rows: Vec<_> =
+                numbers.by_ref().take(batch).map(|n| put(key(n), source.value())).collect();
+            if rows.is_empty() {
+                requests = None;
+            } else {
+                open.send(rows).await?;
+                under_way += 1;
+            }
+            continue;
+        }
+        let Some(answer) = answers.next().await? else { return Ok(()) };
+        under_way -= 1;
+        if let Some(error) = answer.error {
+            bail!("a write was refused: {}", error.message);
+        }
+    }
+}
