@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! writer: memory full --> a fresh memory, a fresh segment --> job --> mover
-//! mover:  some thousand rows, their changes --> redb, durable --> new base      again and again
-//!         all else + number of the newest commit --> redb, durable --> new base --> segments
+//! mover:  some thousand rows --> redb, durable --> new base                     again and again
+//!         change index, all else, number of the newest commit --> redb --> new base --> segments
 //! ```
 //!
 //! A key that was written a thousand times in between reaches redb once. Readers go on: their views
@@ -12,9 +12,12 @@
 //! Rows move a part at a time, because redb needs room for every page that a transaction touches, in
 //! memory and in the file. A part holds nothing that the memory above it does not show as well, so
 //! a view is the same with it and without; and a crash between two parts costs the move, not the
-//! rows: until the number of the newest commit is in redb, the log has them all.
+//! rows: until the number of the newest commit is in redb, the log has them all. What a part
+//! replaces goes from the change index with it, for nobody knows of it afterwards; what it adds
+//! there can wait for the end, where all of it is one run.
 
 use std::{
+    ops::Bound,
     sync::{Arc, Condvar, Mutex, mpsc},
     thread,
     time::Duration,
@@ -151,18 +154,16 @@ pub(super) fn run(
 ) -> Result<(), StoreError> {
     let Job { memory, sequence, segments } = job;
     let mut rows = memory.newest(Space::Rows).peekable();
-    let mut passed = 0;
+    let mut index: Vec<(Version, Bytes)> = Vec::new();
     while rows.peek().is_some() {
-        let part: Vec<_> = rows.by_ref().take(shared.move_rows).collect();
-        passed += part.len();
-        move_rows(shared, part)?;
+        move_rows(shared, rows.by_ref().take(shared.move_rows), &mut index)?;
         let base = Arc::new(Base::of(&shared.database)?);
         shared.change_published(|published| published.view.base = base);
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 entries")]
-        progress(passed as f64 / memory.len().max(1) as f64);
+        progress(index.len() as f64 / memory.len().max(1) as f64);
     }
     drop(rows);
-    move_rest(shared, &memory, sequence)?;
+    move_rest(shared, &memory, index, sequence)?;
     let base = Arc::new(Base::of(&shared.database)?);
     shared.change_published(|published| {
         published.view.base = base;
@@ -172,10 +173,15 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Moves some rows, and their entries in the change index in place of those they had.
-fn move_rows(shared: &Shared, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+/// Moves some rows, and takes the entries of those that stood there out of the change index. The
+/// entries of the new ones are added to `index`.
+fn move_rows(
+    shared: &Shared,
+    rows: impl Iterator<Item = (Bytes, Option<Bytes>)>,
+    index: &mut Vec<(Version, Bytes)>,
+) -> Result<(), StoreError> {
     let write = tables::begin_write(&shared.database)?;
-    let mut changes: Vec<(Version, Option<Bytes>)> = Vec::with_capacity(2 * rows.len());
+    let mut replaced: Vec<Version> = Vec::new();
     {
         let mut table = write.open_table(Space::Rows.table())?;
         for (place, body) in rows {
@@ -186,21 +192,15 @@ fn move_rows(shared: &Shared, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), S
             let before = before.map(|before| codec::version_of_body(before.value())).transpose()?;
             let version = body.map(|body| codec::version_of_body(&body)).transpose()?;
             // A move that a crash cut short may have brought it here already.
-            if version != before {
-                changes.extend(before.map(|before| (before, None)));
-                changes.extend(version.map(|version| (version, Some(place))));
-            }
+            replaced.extend(before.filter(|before| version != Some(*before)));
+            index.extend(version.map(|version| (version, place)));
         }
     }
-    changes.sort_unstable_by_key(|(version, _)| (version.origin, version.hlc));
+    replaced.sort_unstable_by_key(|version| (version.origin, version.hlc));
     {
         let mut table = write.open_table(Space::Changes.table())?;
-        for (version, place) in changes {
-            let key = codec::change_key(version);
-            match place {
-                Some(place) => table.insert(&key[..], &place[..]).map(drop)?,
-                None => table.remove(&key[..]).map(drop)?,
-            }
+        for version in replaced {
+            table.remove(&codec::change_key(version)[..])?;
         }
     }
     write.commit()?;
@@ -208,10 +208,17 @@ fn move_rows(shared: &Shared, rows: Vec<(Bytes, Option<Bytes>)>) -> Result<(), S
 }
 
 /// Moves all that is not a row, together with the number of the newest commit.
-fn move_rest(shared: &Shared, memory: &Memory, sequence: u64) -> Result<(), StoreError> {
+fn move_rest(
+    shared: &Shared,
+    memory: &Memory,
+    mut index: Vec<(Version, Bytes)>,
+    sequence: u64,
+) -> Result<(), StoreError> {
+    index.sort_unstable_by_key(|(version, _)| (version.origin, version.hlc));
     let write = tables::begin_write(&shared.database)?;
+    add_to_index(&mut write.open_table(Space::Changes.table())?, &index)?;
     for space in Space::ALL {
-        if space == Space::Rows {
+        if matches!(space, Space::Rows | Space::Changes) {
             continue;
         }
         let mut table = write.open_table(space.table())?;
@@ -224,5 +231,33 @@ fn move_rest(shared: &Shared, memory: &Memory, sequence: u64) -> Result<(), Stor
     }
     tables::set_flushed(&write, sequence)?;
     write.commit()?;
+    Ok(())
+}
+
+/// Adds entries to the change index, which come sorted. Most stand behind all that is there: pages
+/// are filled one after the other, without a search for each entry.
+fn add_to_index(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    entries: &[(Version, Bytes)],
+) -> Result<(), StoreError> {
+    let mut entries = entries.iter().peekable();
+    while let Some((version, _)) = entries.peek() {
+        let first = codec::change_key(*version);
+        let mut cursor = table.lower_bound_mut(Bound::Included(&first[..]))?;
+        // A move that a crash cut short may have brought some here already.
+        if cursor.peek_next()?.is_some_and(|(key, _)| key.value() == first) {
+            entries.next();
+            continue;
+        }
+        while let Some((version, place)) = entries.peek() {
+            match cursor.insert_before(&codec::change_key(*version)[..], &place[..]) {
+                Ok(()) => entries.next(),
+                // Another entry stands between this one and the last.
+                Err(redb::CursorError::UnorderedKey) => break,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        cursor.close()?;
+    }
     Ok(())
 }
