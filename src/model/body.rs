@@ -17,7 +17,7 @@
 //! ..             what later versions add, up to the header length
 //! ```
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::{Context, Hlc, Key, Origin, TableName, Version};
 
@@ -58,6 +58,47 @@ pub struct BodyParts<'a> {
     pub value: Option<&'a [u8]>,
 }
 
+impl BodyParts<'_> {
+    /// A tombstone does not expire.
+    fn expires_at_ms(&self) -> Option<u64> {
+        self.expires_at_ms.filter(|_| self.value.is_some())
+    }
+
+    /// Writes the row's bytes behind what `out` holds; gives where in them the value begins. The same
+    /// holds for the context as in [`Body::new`].
+    pub fn encode(&self, out: &mut Vec<u8>) -> usize {
+        let context_bytes = match self.context.len() {
+            0 => 0,
+            n => 2 + n * ENTRY_BYTES,
+        };
+        let expires_at_ms = self.expires_at_ms();
+        let value_at = FIXED_BYTES + if expires_at_ms.is_some() { 8 } else { 0 } + context_bytes;
+        let value = self.value.unwrap_or_default();
+        let flags = if self.value.is_none() { FLAG_TOMBSTONE } else { 0 }
+            | if expires_at_ms.is_some() { FLAG_EXPIRY } else { 0 }
+            | if self.context.is_empty() { 0 } else { FLAG_CONTEXT };
+
+        out.reserve(value_at + value.len());
+        let from = out.len();
+        out.put_u8(FORMAT);
+        out.put_u8(flags);
+        out.put_u16(u16::try_from(value_at).expect("a context of at most 1,024 origins"));
+        out.put_u64(self.version.hlc.bits());
+        out.put_slice(self.version.origin.as_bytes());
+        out.put_u64(self.seen.bits());
+        if let Some(ms) = expires_at_ms {
+            out.put_u64(ms);
+        }
+        if !self.context.is_empty() {
+            out.put_u16(u16::try_from(self.context.len()).expect("at most 1,024 origins"));
+            out.put_slice(&self.context.to_bytes());
+        }
+        debug_assert_eq!(out.len() - from, value_at);
+        out.put_slice(value);
+        value_at
+    }
+}
+
 /// Why bytes are no body. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -79,40 +120,15 @@ impl Body {
     /// `parts.version`; the store's write path sees to that.
     #[must_use]
     pub fn new(parts: &BodyParts<'_>) -> Body {
-        let context_bytes = match parts.context.len() {
-            0 => 0,
-            n => 2 + n * ENTRY_BYTES,
-        };
-        let expires_at_ms = parts.expires_at_ms.filter(|_| parts.value.is_some());
-        let value_at = FIXED_BYTES + if expires_at_ms.is_some() { 8 } else { 0 } + context_bytes;
-        let value = parts.value.unwrap_or_default();
-        let flags = if parts.value.is_none() { FLAG_TOMBSTONE } else { 0 }
-            | if expires_at_ms.is_some() { FLAG_EXPIRY } else { 0 }
-            | if parts.context.is_empty() { 0 } else { FLAG_CONTEXT };
-
-        let mut bytes = BytesMut::with_capacity(value_at + value.len());
-        bytes.put_u8(FORMAT);
-        bytes.put_u8(flags);
-        bytes.put_u16(u16::try_from(value_at).expect("a context of at most 1,024 origins"));
-        bytes.put_u64(parts.version.hlc.bits());
-        bytes.put_slice(parts.version.origin.as_bytes());
-        bytes.put_u64(parts.seen.bits());
-        if let Some(ms) = expires_at_ms {
-            bytes.put_u64(ms);
-        }
-        if !parts.context.is_empty() {
-            bytes.put_u16(u16::try_from(parts.context.len()).expect("at most 1,024 origins"));
-            bytes.put_slice(&parts.context.to_bytes());
-        }
-        debug_assert_eq!(bytes.len(), value_at);
-        bytes.put_slice(value);
+        let mut bytes = Vec::new();
+        let value_at = parts.encode(&mut bytes);
         Body {
-            bytes: bytes.freeze(),
+            bytes: bytes.into(),
             value_at,
             tombstone: parts.value.is_none(),
             version: parts.version,
             seen: parts.seen,
-            expires_at_ms,
+            expires_at_ms: parts.expires_at_ms(),
             context: parts.context.clone(),
         }
     }
@@ -249,18 +265,6 @@ impl Row {
     pub fn size_bytes(&self) -> usize {
         self.table.as_str().len() + self.key.as_slice().len() + self.body.bytes.len()
     }
-
-    /// The same row in memory of its own. What came over the wire shares the memory of its whole
-    /// frame: kept as it is, a small row keeps megabytes.
-    #[must_use]
-    pub fn detached(&self) -> Row {
-        let key = Bytes::copy_from_slice(self.key.as_slice());
-        Row {
-            table: self.table.clone(),
-            key: Key::new(key).expect("the length of a key"),
-            body: Body { bytes: Bytes::copy_from_slice(&self.body.bytes), ..self.body.clone() },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -334,31 +338,6 @@ mod tests {
         let decoded = Body::decode(Bytes::from(newer.clone())).unwrap();
         assert_eq!(decoded.value().unwrap(), "value");
         assert_eq!(decoded.bytes(), &newer);
-    }
-
-    #[test]
-    fn a_detached_row_leaves_its_frame() {
-        let body = Body::new(&BodyParts {
-            version: version(9),
-            seen: Hlc::ZERO,
-            context: &Context::new(),
-            expires_at_ms: None,
-            value: Some(b"value"),
-        });
-        let mut frame = b"key".to_vec();
-        frame.extend_from_slice(body.bytes());
-        frame.resize(1 << 20, 0);
-        let frame = Bytes::from(frame);
-        let row = Row {
-            table: TableName::of_any("t").unwrap(),
-            key: Key::new(frame.slice(..3)).unwrap(),
-            body: Body::decode(frame.slice(3..3 + body.bytes().len())).unwrap(),
-        };
-        let detached = row.detached();
-        assert_eq!((&detached, &detached.body), (&row, &body));
-        assert!(!frame.is_unique());
-        drop(row);
-        assert!(frame.is_unique());
     }
 
     #[test]

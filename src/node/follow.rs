@@ -218,6 +218,9 @@ impl FollowDelta {
             self.rows_total = uncounted.count_up_to(COUNT_ROWS_MAX)?;
         }
         let mut page = Page::default();
+        if let Source::Memory(rows) = &self.source {
+            page.rows.reserve(rows.len().min(rows_max));
+        }
         let mut bytes = 0;
         while page.rows.len() < rows_max.max(1) && (page.rows.is_empty() || bytes < bytes_max) {
             let row = match &mut self.source {

@@ -12,14 +12,12 @@ use std::{sync::Arc, thread};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Shared, WriteError};
-use crate::store::{Outcome, RemoteBatch, Request, Writer};
+use crate::store::{Outcome, Request, Writer};
 
 /// How many requests may wait: beyond, callers wait to enqueue.
 const QUEUE_REQUESTS_MAX: usize = 4_096;
 /// How many bytes of rows one commit takes, roughly, so that none waits for a giant.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-/// What a write costs besides its bytes, roughly.
-const WRITE_OVERHEAD_BYTES: usize = 128;
 
 /// A request and where its answer goes.
 pub(super) struct Job {
@@ -84,7 +82,7 @@ fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> (Vec<Waiting>, bool) {
     let mut next = Some(first);
     while let Some(Job { request, answer }) = next {
         let Some(request) = request else { return (group, true) };
-        bytes += size_bytes(&request);
+        bytes += request.size_bytes();
         group.push((request, answer));
         let full = bytes >= GROUP_BYTES_MAX || group.len() >= QUEUE_REQUESTS_MAX;
         next = if full { None } else { queue.try_recv().ok() };
@@ -114,24 +112,5 @@ fn commit(writer: &mut Writer, shared: &Shared, group: Vec<Waiting>) -> bool {
             }
             false
         }
-    }
-}
-
-fn size_bytes(request: &Request) -> usize {
-    match request {
-        Request::Local(batch) => batch
-            .writes
-            .iter()
-            .map(|write| match &write.operation {
-                crate::store::Operation::Put { value, .. }
-                | crate::store::Operation::InsertSequence { value, .. } => value.len(),
-                crate::store::Operation::Delete { .. } => 0,
-            })
-            .map(|bytes| bytes + WRITE_OVERHEAD_BYTES)
-            .sum(),
-        Request::Remote(RemoteBatch { rows, .. }) => {
-            rows.iter().map(|row| row.size_bytes() + WRITE_OVERHEAD_BYTES).sum()
-        }
-        Request::Advance => 0,
     }
 }

@@ -1,31 +1,26 @@
 //! The one write transaction: clients' writes and peers' rows come in by the same door.
 //!
 //! ```text
-//! requests of many callers --> [ stamp or merge | rows, changes, known, heads, conflicts ] --> commit
+//! requests of many callers --> [ stamp or merge | rows, known, heads, conflicts ] --> one batch
 //! ```
 //!
-//! A group of requests shares one durable commit: one record of the log, synced. Stamps are given here, by the one [`Writer`],
-//! inside the transaction; a row, its change-index entry, what is known of it and the record of a
+//! Stamps are given here, inside the transaction; a row, what is known of it and the record of a
 //! conflict stand or fall together.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Bound,
-    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use super::{
-    Applied, CONFLICTS_KEPT_MAX, LocalBatch, LocalWrite, MergeReport, Operation, Outcome,
-    Published, RefusedError, RemoteBatch, Request, Store, StoreError, TABLES_MAX, TableIds,
-    Written,
-    batch::{Batch, number_at},
-    codec,
-    flush::{self, Job, Mover},
-    log::Log,
-    memory::Memory,
+    CONFLICTS_KEPT_MAX, LocalBatch, LocalWrite, MergeReport, Operation, Published, RefusedError,
+    RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
+    batch::Batch,
+    codec::{self, TableId},
+    memory::Spot,
     tables::{self, Space},
 };
 use crate::{
@@ -36,211 +31,32 @@ use crate::{
     protocol::Clock,
 };
 
-/// How far ahead of the wall clock a ceiling is reserved, in milliseconds: an idle store commits
-/// once in that time, and a restarted one goes on at most so far ahead of the wall clock, however
-/// often it was restarted.
-const CEILING_RESERVE_MS: u64 = 3_000;
-
-/// The writing half of a store: there is one.
-#[derive(Debug)]
-pub struct Writer {
-    store: Store,
-    clock: Clock,
-    /// Durable: no stamp or head above it was sent anywhere.
-    ceiling: Hlc,
-    log: Log,
-    /// `None`: the writer moves memory into redb itself.
-    mover: Option<Mover>,
-    /// A memory with so many bytes of log is moved into redb.
-    memory_bytes: usize,
-    /// A commit failed half-way: what it left in memory must never be seen.
-    failed: bool,
-    /// Whether memory could be moved into redb after the last commit.
-    moved: Result<(), StoreError>,
-}
-
-/// How far memory grows beyond its size while the one before it moves into redb, in its sizes.
-const MEMORY_GROWTH_MAX: f64 = 0.5;
-
-impl Writer {
-    pub(super) fn new(
-        store: Store,
-        clock: Clock,
-        ceiling: Hlc,
-        log: Log,
-        mover: Option<Mover>,
-        memory_bytes: usize,
-    ) -> Writer {
-        Writer { store, clock, ceiling, log, mover, memory_bytes, failed: false, moved: Ok(()) }
-    }
-
-    /// By how much stamps lead the wall clock, in milliseconds.
-    #[must_use]
-    pub fn ahead_ms(&self, now_ms: u64) -> u64 {
-        self.clock.last().ms().saturating_sub(now_ms)
-    }
-
-    /// Applies a group of requests in one durable transaction.
-    ///
-    /// `now_ms` is wall time in milliseconds since the Unix epoch, UTC; it may go backwards.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: no reader sees anything of the group, but where the disk failed late, the
-    /// whole group may be found there at the next start. Whether the store can go on is doubtful:
-    /// stop the node.
-    pub fn apply(&mut self, now_ms: u64, requests: &[Request]) -> Result<Applied, StoreError> {
-        let published = self.store.published();
-        if requests.iter().all(|request| matches!(request, Request::Advance)) {
-            let head = self.clock.advance(now_ms);
-            if head <= self.ceiling {
-                let mut heads = (*published.heads).clone();
-                heads.raise(self.store.origin(), head);
-                self.store.publish(heads, None, None);
-                return Ok(Applied {
-                    outcomes: vec![Outcome::Advanced; requests.len()],
-                    rows: Vec::new(),
-                    heads: self.store.heads(),
-                    committed: false,
-                });
-            }
-        }
-        self.commit(&published, now_ms, requests)
-    }
-
-    fn commit(
-        &mut self,
-        published: &Published,
-        now_ms: u64,
-        requests: &[Request],
-    ) -> Result<Applied, StoreError> {
-        if self.failed {
-            return Err(StoreError::Failed);
-        }
-        self.failed = true;
-        std::mem::replace(&mut self.moved, Ok(()))?;
-        let applied = self.try_commit(published, now_ms, requests)?;
-        self.failed = false;
-        Ok(applied)
-    }
-
-    fn try_commit(
-        &mut self,
-        published: &Published,
-        now_ms: u64,
-        requests: &[Request],
-    ) -> Result<Applied, StoreError> {
-        let sequence = self.log.next();
-        let batch = Batch::begin(published.view.clone(), sequence);
-        let mut transaction =
-            Transaction::begin(batch, published, self.store.origin(), &mut self.clock, now_ms);
-        let mut outcomes = Vec::with_capacity(requests.len());
-        for request in requests {
-            outcomes.push(match request {
-                Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
-                Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
-                Request::Advance => Outcome::Advanced,
-            });
-        }
-        // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
-        // clock then, two idle peers would answer each other's checkpoints for ever.
-        let speaks =
-            |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
-        let Finished { mut batch, heads, names, changed } =
-            transaction.finish(outcomes.iter().any(speaks))?;
-        if batch.is_empty() {
-            // What came by another way already is not worth a wait for the disk.
-            let heads = self.store.heads();
-            return Ok(Applied { outcomes, rows: Vec::new(), heads, committed: false });
-        }
-
-        // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
-        // the last stamp, which after a restart is the ceiling itself, it would grow at each start.
-        let ahead_of_now = |ms| Hlc::at_ms(now_ms.saturating_add(ms));
-        let last = self.clock.last();
-        let mut ceiling = self.ceiling;
-        if last > ceiling || ahead_of_now(CEILING_RESERVE_MS / 2) > ceiling {
-            ceiling = last.max(ahead_of_now(CEILING_RESERVE_MS));
-            batch.put_number(Space::State, tables::STATE_CEILING, ceiling.bits());
-        }
-        let mut record = batch.into_record();
-        self.log.append(&mut record)?;
-
-        self.ceiling = ceiling;
-        published.view.memories[0].add_log_bytes(record.len());
-        self.store.publish(heads, names, Some(sequence));
-        // This commit stands, whatever becomes of that.
-        self.moved = self.move_where_due(sequence);
-        let mut rows: Vec<Row> = changed.into_values().collect();
-        rows.sort_unstable_by_key(|row| {
-            let version = row.body.version();
-            (version.origin, version.hlc)
-        });
-        Ok(Applied { outcomes, rows, heads: self.store.heads(), committed: true })
-    }
-
-    /// Moves what is in memory into redb. The writer must be one that moves it itself.
-    pub(super) fn move_all(&mut self) -> Result<(), StoreError> {
-        let full = std::mem::replace(&mut self.memory_bytes, 0);
-        let moved = self.move_where_due(self.log.next() - 1);
-        self.memory_bytes = full;
-        moved
-    }
-
-    /// Gives a full memory to the mover, or waits for it where memory has grown too far.
-    fn move_where_due(&mut self, sequence: u64) -> Result<(), StoreError> {
-        let memory = Arc::clone(&self.store.published().view.memories[0]);
-        let bytes = memory.log_bytes();
-        if bytes < self.memory_bytes {
-            return Ok(());
-        }
-        if let Some(mover) = &self.mover {
-            // So much of the move must be done before memory may grow on: the writer slows down to
-            // the mover's pace, a part at a time, and does not stand still until it is through.
-            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 bytes")]
-            let grown = (bytes - self.memory_bytes) as f64 / self.memory_bytes.max(1) as f64;
-            if !mover.wait(grown / MEMORY_GROWTH_MAX)? {
-                return Ok(());
-            }
-        }
-        let segments = self.log.rotate();
-        let memory_bytes = self.memory_bytes;
-        self.store.shared.change_published(|published| {
-            published.view.memories.insert(0, Arc::new(Memory::new(memory_bytes)));
-        });
-        let job = Job { memory, sequence, segments };
-        match &self.mover {
-            Some(mover) => mover.give(job),
-            None => flush::run(&self.store.shared, self.log.returned(), job, |_| ())?,
-        }
-        Ok(())
-    }
-}
-
 /// What a transaction leaves to be made durable and published.
-struct Finished {
-    batch: Batch,
-    heads: Heads,
-    names: Option<TableIds>,
-    changed: HashMap<Bytes, Row>,
+pub(super) struct Finished {
+    pub(super) batch: Batch,
+    pub(super) heads: Heads,
+    pub(super) names: Option<TableIds>,
 }
 
 /// One commit under way, and what it has done so far.
-struct Transaction<'t> {
+pub(super) struct Transaction<'t> {
     origin: Origin,
     clock: &'t mut Clock,
     now_ms: u64,
     names: Cow<'t, TableIds>,
     heads: Heads,
     durable_heads: &'t Heads,
-    changed: HashMap<Bytes, Row>,
+    /// The table that was looked up last: mostly it is the next one too.
+    last_table: Option<(TableName, TableId)>,
+    /// Where the place of the row under way is put together.
+    place: Vec<u8>,
     conflicts_recorded: u64,
     rows_added: u64,
     batch: Batch,
 }
 
 impl<'t> Transaction<'t> {
-    fn begin(
+    pub(super) fn begin(
         batch: Batch,
         published: &'t Published,
         origin: Origin,
@@ -255,7 +71,8 @@ impl<'t> Transaction<'t> {
             names: Cow::Borrowed(&published.tables),
             heads: (*published.heads).clone(),
             durable_heads: &published.heads,
-            changed: HashMap::new(),
+            last_table: None,
+            place: Vec::new(),
             conflicts_recorded: 0,
             rows_added: 0,
             batch,
@@ -263,7 +80,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
-    fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
+    pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
         if speaks {
             self.heads.raise(self.origin, self.clock.last());
         }
@@ -273,7 +90,7 @@ impl<'t> Transaction<'t> {
             }
         }
         if self.rows_added > 0 {
-            let rows = self.batch.number(tables::STATE_ROWS)? + self.rows_added;
+            let rows = self.batch.number(Space::State, tables::STATE_ROWS)? + self.rows_added;
             self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
         }
         if self.conflicts_recorded > 0 {
@@ -283,20 +100,27 @@ impl<'t> Transaction<'t> {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
         };
-        Ok(Finished { batch: self.batch, heads: self.heads, names, changed: self.changed })
+        Ok(Finished { batch: self.batch, heads: self.heads, names })
     }
 
     /// Counts the conflicts, and lets the oldest go that are too many.
     fn trim_journal(&mut self) -> Result<(), StoreError> {
-        let total = self.batch.number(tables::STATE_CONFLICTS_TOTAL)? + self.conflicts_recorded;
+        let total = self.batch.number(Space::State, tables::STATE_CONFLICTS_TOTAL)?
+            + self.conflicts_recorded;
         self.batch.put_number(Space::State, tables::STATE_CONFLICTS_TOTAL, total);
-        let mut kept = self.batch.number(tables::STATE_CONFLICTS_KEPT)? + self.conflicts_recorded;
+        let mut kept = self.batch.number(Space::State, tables::STATE_CONFLICTS_KEPT)?
+            + self.conflicts_recorded;
         if kept > CONFLICTS_KEPT_MAX {
-            let (from, to) = (Bound::Unbounded, Bound::Unbounded);
-            let mut oldest = self.batch.view().range(Space::Conflicts, from, to)?;
-            while kept > CONFLICTS_KEPT_MAX
-                && let Some((key, _)) = oldest.next()?
-            {
+            let excess = usize::try_from(kept - CONFLICTS_KEPT_MAX).unwrap_or(usize::MAX);
+            let mut oldest: BTreeSet<Vec<u8>> =
+                self.batch.keys_put(Space::Conflicts).map(<[u8]>::to_vec).collect();
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let mut standing = self.batch.view().range(Space::Conflicts, all.0, all.1)?;
+            for _ in 0..excess {
+                let Some((key, _)) = standing.next()? else { break };
+                oldest.insert(key.to_vec());
+            }
+            for key in oldest.iter().take(excess) {
                 self.batch.remove(Space::Conflicts, key);
                 kept -= 1;
             }
@@ -305,7 +129,7 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    fn write_all(
+    pub(super) fn write_all(
         &mut self,
         batch: &LocalBatch,
     ) -> Result<Result<Vec<Written>, RefusedError>, StoreError> {
@@ -315,22 +139,21 @@ impl<'t> Transaction<'t> {
         };
         let mut results = Vec::with_capacity(batch.writes.len());
         for write in &batch.writes {
-            let table = self.table_id(&write.table);
+            let id = self.table_id(&write.table);
             let (key, value, expires_at_ms) = match &write.operation {
                 Operation::Put { key, value, expires_at_ms } => {
                     (key.clone(), Some(value), *expires_at_ms)
                 }
                 Operation::Delete { key } => (key.clone(), None, None),
                 Operation::InsertSequence { value, expires_at_ms } => {
-                    let id = ids.next().expect("one for each such insert");
-                    self.batch.put_number(Space::Sequences, &table.0.to_be_bytes(), id);
-                    (key_of_id(id), Some(value), *expires_at_ms)
+                    let sequence = ids.next().expect("one for each such insert");
+                    self.batch.put_number(Space::Sequences, &id.0.to_be_bytes(), sequence);
+                    (key_of_id(sequence), Some(value), *expires_at_ms)
                 }
             };
-            let place = codec::place(table, key.as_slice());
             let value = value.map(Bytes::as_ref);
             let (version, existed) =
-                self.write_row(place, &write.table, &key, value, expires_at_ms)?;
+                self.write_row(id, &write.table, &key, value, expires_at_ms)?;
             results.push(Written { key, version, existed });
         }
         Ok(Ok(results))
@@ -345,7 +168,9 @@ impl<'t> Transaction<'t> {
             return Ok(Err(RefusedError::ClockAhead { ahead_ms, bound_ms }));
         }
         let mut new_tables = Vec::new();
-        for LocalWrite { table, .. } in &batch.writes {
+        let is_known = |table| self.last_table.as_ref().is_some_and(|(last, _)| last == table);
+        for LocalWrite { table, .. } in batch.writes.iter().filter(|write| !is_known(&write.table))
+        {
             if self.names.id(table).is_none() && !new_tables.contains(&table) {
                 if !batch.create_tables {
                     return Ok(Err(RefusedError::NoTable(table.clone())));
@@ -402,24 +227,25 @@ impl<'t> Transaction<'t> {
 
     fn last_id(&self, table: &TableName) -> Result<u64, StoreError> {
         let Some(id) = self.names.id(table) else { return Ok(0) };
-        number_at(self.batch.view(), Space::Sequences, &id.0.to_be_bytes())
+        self.batch.number(Space::Sequences, &id.0.to_be_bytes())
     }
 
     fn write_row(
         &mut self,
-        place: Bytes,
+        id: TableId,
         table: &TableName,
         key: &Key,
         value: Option<&[u8]>,
         expires_at_ms: Option<u64>,
     ) -> Result<(Version, bool), StoreError> {
-        let local = self.standing(&place)?;
+        let (place, spot) = self.locate(id, key);
+        let local = self.standing(spot, &place)?;
         let known = match &local {
             None => Knowledge::default(),
             Some(local) => {
                 let kept = self.kept_knowledge(&place)?;
                 if kept.is_some() {
-                    self.batch.remove(Space::Known, place.clone());
+                    self.batch.remove(Space::Known, &place);
                 }
                 let mut known = kept.unwrap_or_else(|| Knowledge::of(local));
                 let version = local.version();
@@ -427,23 +253,29 @@ impl<'t> Transaction<'t> {
                 known
             }
         };
-        let context = context_of_a_write(&known, self.origin);
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
-        let body = Body::new(&BodyParts {
-            version,
-            seen: known.seen,
-            context: &context,
-            expires_at_ms,
-            value,
-        });
         debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
-        let existed = local.as_ref().is_some_and(|local| local.is_live(self.now_ms));
-        let key = Key::new(Bytes::copy_from_slice(key.as_slice())).expect("the length of a key");
-        self.put(place, Row { table: table.clone(), key, body }, local.as_ref());
+        let context = context_of_a_write(&known, self.origin);
+        let parts =
+            BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
+        self.rows_added += u64::from(local.is_none());
+        self.batch.put_row(spot, &place, table, |record| {
+            parts.encode(record);
+        });
+        self.place = place;
+        let existed = local.is_some_and(|local| local.is_live(self.now_ms));
         Ok((version, existed))
     }
 
-    fn merge_all(&mut self, batch: &RemoteBatch) -> Result<MergeReport, StoreError> {
+    /// A row's place, to be given back in `self.place`, and its spot.
+    fn locate(&mut self, table: TableId, key: &Key) -> (Vec<u8>, Spot) {
+        let mut place = std::mem::take(&mut self.place);
+        codec::set_place(&mut place, table, key.as_slice());
+        let spot = Spot::of(Space::Rows, &place);
+        (place, spot)
+    }
+
+    pub(super) fn merge_all(&mut self, batch: &RemoteBatch) -> Result<MergeReport, StoreError> {
         let mut report = MergeReport::default();
         for row in &batch.rows {
             self.merge_row(row, &mut report)?;
@@ -454,15 +286,15 @@ impl<'t> Transaction<'t> {
                 self.clock.observe(hlc);
             }
         }
-        let sender = Bytes::copy_from_slice(batch.sender.as_bytes());
+        let sender = batch.sender.as_bytes();
         match (&batch.claim, &batch.tentative) {
             (Some(_), _) => {
-                if self.batch.get(Space::Tentative, &sender)?.is_some() {
+                if self.batch.get(Space::Tentative, sender)?.is_some() {
                     self.batch.remove(Space::Tentative, sender);
                 }
             }
             (None, Some(heads)) => {
-                self.batch.put(Space::Tentative, sender, heads.to_bytes().into());
+                self.batch.put(Space::Tentative, sender, &heads.to_bytes());
             }
             (None, None) => {}
         }
@@ -477,18 +309,30 @@ impl<'t> Transaction<'t> {
             report.passed_over += 1;
             return Ok(());
         }
-        let table = self.table_id(&row.table);
-        let place = codec::place(table, row.key.as_slice());
-        let Some(local) = self.standing(&place)? else {
-            self.put(place, row.detached(), None);
-            report.stored += 1;
+        let id = self.table_id(&row.table);
+        let (place, spot) = self.locate(id, &row.key);
+        self.merge_at(&place, spot, row, report)?;
+        self.place = place;
+        Ok(())
+    }
+
+    fn merge_at(
+        &mut self,
+        place: &[u8],
+        spot: Spot,
+        row: &Row,
+        report: &mut MergeReport,
+    ) -> Result<(), StoreError> {
+        let Some(local) = self.standing(spot, place)? else {
+            self.rows_added += 1;
+            self.put_peers(place, spot, row, report);
             return Ok(());
         };
-        if local.version() == version {
+        if local.version() == row.body.version() {
             report.passed_over += 1;
             return Ok(());
         }
-        let kept = self.kept_knowledge(&place)?;
+        let kept = self.kept_knowledge(place)?;
         let merged = merge(&local, kept.as_ref(), &row.body);
         let (standing, loser) = match merged.winner {
             Winner::Incoming => (&row.body, &local),
@@ -499,33 +343,35 @@ impl<'t> Transaction<'t> {
             report.conflicts += 1;
         }
         if merged.known != Knowledge::of(standing) {
-            self.batch.put(Space::Known, place.clone(), codec::known_value(&merged.known).into());
+            self.batch.put(Space::Known, place, &codec::known_value(&merged.known));
         } else if kept.is_some() {
-            self.batch.remove(Space::Known, place.clone());
+            self.batch.remove(Space::Known, place);
         }
         match merged.winner {
-            Winner::Incoming => {
-                self.put(place, row.detached(), Some(&local));
-                report.stored += 1;
-            }
+            Winner::Incoming => self.put_peers(place, spot, row, report),
             Winner::Local => report.passed_over += 1,
         }
         Ok(())
     }
 
+    fn put_peers(&mut self, place: &[u8], spot: Spot, row: &Row, report: &mut MergeReport) {
+        let bytes = row.body.bytes();
+        self.batch.put_row(spot, place, &row.table, |record| record.extend_from_slice(bytes));
+        report.stored += 1;
+    }
+
     /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
     fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
-        let key = Bytes::copy_from_slice(&codec::conflict_key(loser.body.version()));
+        let key = codec::conflict_key(loser.body.version());
         if self.batch.get(Space::Conflicts, &key)?.is_none() {
             self.conflicts_recorded += 1;
         }
-        let value = codec::conflict_value(winner, loser);
-        self.batch.put(Space::Conflicts, key, value.into());
+        self.batch.put(Space::Conflicts, &key, &codec::conflict_value(winner, loser));
         Ok(())
     }
 
-    fn standing(&self, place: &[u8]) -> Result<Option<Body>, StoreError> {
-        self.batch.get(Space::Rows, place)?.map(codec::body).transpose()
+    fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {
+        self.batch.get_at(spot, Space::Rows, place)?.map(codec::body).transpose()
     }
 
     /// What is kept beside the row, where that is more than its writer knew.
@@ -534,20 +380,22 @@ impl<'t> Transaction<'t> {
         kept.map(|value| codec::split_known_value(&value)).transpose()
     }
 
-    /// Puts a row in its place, in that of `before` where one stood there.
-    fn put(&mut self, place: Bytes, row: Row, before: Option<&Body>) {
-        self.rows_added += u64::from(before.is_none());
-        self.batch.put_row(place.clone(), &row.body);
-        self.changed.insert(place, row);
-    }
-
-    fn table_id(&mut self, table: &TableName) -> codec::TableId {
-        if let Some(id) = self.names.id(table) {
-            return id;
+    fn table_id(&mut self, table: &TableName) -> TableId {
+        if let Some((last, id)) = &self.last_table
+            && last == table
+        {
+            return *id;
         }
-        let id = self.names.to_mut().add(table);
-        let name = Bytes::copy_from_slice(table.as_str().as_bytes());
-        self.batch.put(Space::Tables, Bytes::copy_from_slice(&id.0.to_be_bytes()), name);
+        let id = match self.names.id(table) {
+            Some(id) => id,
+            None => {
+                let id = self.names.to_mut().add(table);
+                let name = table.as_str().as_bytes();
+                self.batch.put(Space::Tables, &id.0.to_be_bytes(), name);
+                id
+            }
+        };
+        self.last_table = Some((table.clone(), id));
         id
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::{
     Published, StoreError, codec,
+    memory::Spot,
     tables::Space,
     view::{BaseRange, View},
 };
@@ -150,7 +151,7 @@ impl OfOrigin {
                 self.ends.iter_mut().find_map(|end| end.take_if(|(next, _)| *next == hlc));
             let is_in_memory = of_memory.is_some();
             let (_, place) = of_memory.or(of_base).expect("one of them has the least stamp");
-            match view.in_memory(Space::Rows, &place) {
+            match view.in_memory(Spot::of(Space::Rows, &place), &place) {
                 Some(Some(body)) => {
                     let version = Version { hlc, origin: self.origin };
                     if codec::version_of_body(&body)? == version {

@@ -11,11 +11,17 @@ use super::StoreError;
 pub(super) struct TableId(pub(super) u32);
 
 /// Where a row stands: 4 bytes of table id, then the key.
-pub(super) fn place(table: TableId, key: &[u8]) -> Bytes {
+pub(super) fn place(table: TableId, key: &[u8]) -> Vec<u8> {
     let mut place = Vec::with_capacity(4 + key.len());
+    set_place(&mut place, table, key);
+    place
+}
+
+/// The same, in place of what `place` held.
+pub(super) fn set_place(place: &mut Vec<u8>, table: TableId, key: &[u8]) {
+    place.clear();
     place.put_u32(table.0);
     place.put_slice(key);
-    place.into()
 }
 
 /// The two parts of a place.
@@ -23,6 +29,12 @@ pub(super) fn split_place(place: &Bytes) -> Result<(TableId, Key), StoreError> {
     let table = place.first_chunk::<4>().ok_or(StoreError::Damaged("the place of a row"))?;
     let key = Key::new(place.slice(4..)).map_err(|_| StoreError::Damaged("the key of a row"))?;
     Ok((TableId(u32::from_be_bytes(*table)), key))
+}
+
+/// The row of `table` in its place.
+pub(super) fn row(table: TableName, place: &Bytes, body: Bytes) -> Result<Row, StoreError> {
+    let (_, key) = split_place(place)?;
+    Ok(Row { table, key, body: self::body(body)? })
 }
 
 /// The change index's key: origin, then hlc.

@@ -16,7 +16,7 @@ use std::{
     borrow::Borrow,
     cmp::{Ordering, Reverse},
     fmt,
-    hash::{Hash, Hasher},
+    hash::Hasher,
     ops::Bound,
     sync::atomic::{self, AtomicU64, AtomicUsize},
 };
@@ -56,31 +56,36 @@ impl Memory {
     }
 
     /// Adds what commit `sequence` did to an entry; a later addition by the same commit replaces it.
-    pub(super) fn add(&self, space: Space, key: Bytes, sequence: u64, value: Option<Bytes>) {
-        let sought = Sought::new(space, &key);
+    pub(super) fn add(&self, spot: Spot, key: Bytes, sequence: u64, value: Option<Bytes>) {
         // First, so that who sees the entry's commit finds the bits set.
-        self.filter.set(sought.hash);
-        let stored = Stored { start: sought.start, key, sequence: Reverse(sequence) };
+        self.filter.set(spot.hash);
+        let stored = Stored { start: spot.start, key, sequence: Reverse(sequence) };
         self.entries.insert(stored, value);
     }
 
     /// Adds a version of a row, and where it stands in the order of changes.
-    pub(super) fn add_row(&self, place: Bytes, sequence: u64, version: Version, body: Bytes) {
+    pub(super) fn add_row(
+        &self,
+        spot: Spot,
+        place: Bytes,
+        sequence: u64,
+        version: Version,
+        body: Bytes,
+    ) {
         self.changes.insert((version.origin, version.hlc), place.clone());
-        self.add(Space::Rows, place, sequence, Some(body));
+        self.add(spot, place, sequence, Some(body));
     }
 
     /// What the entry was after commit `sequence`; outer `None`: nothing is known of it here.
-    pub(super) fn get(&self, sought: &Sought<'_>, sequence: u64) -> Option<Option<Bytes>> {
-        if !self.filter.may_hold(sought.hash) {
+    pub(super) fn get(&self, spot: Spot, key: &[u8], sequence: u64) -> Option<Option<Bytes>> {
+        if !self.filter.may_hold(spot.hash) {
             return None;
         }
-        let from = Probe { start: sought.start, key: sought.key, sequence: Reverse(sequence) };
+        let from = Probe { start: spot.start, key, sequence: Reverse(sequence) };
         let entry =
             self.entries.range::<dyn Place, _>((included(&from), Bound::Unbounded)).next()?;
         let found = entry.key();
-        let is_it = found.start == sought.start && found.key == sought.key;
-        is_it.then(|| entry.value().clone())
+        (found.start == spot.start && found.key == key).then(|| entry.value().clone())
     }
 
     /// The first entry above `after` (or at it, where it is included) as it was after `sequence`.
@@ -138,7 +143,7 @@ impl Memory {
                 return None;
             }
             let key = entry.key().key.clone();
-            if let Some(value) = self.get(&Sought::new(space, &key), sequence) {
+            if let Some(value) = self.get(Spot::of(space, &key), &key, sequence) {
                 return Some((key, value));
             }
             upper = Some(key);
@@ -201,20 +206,20 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// An entry to look for, in one memory after the other.
-pub(super) struct Sought<'a> {
+/// What finds an entry quickly, worked out once from its space and key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
     start: Start,
-    key: &'a [u8],
-    hash: u64,
+    pub(super) hash: u64,
 }
 
-impl<'a> Sought<'a> {
-    pub(super) fn new(space: Space, key: &'a [u8]) -> Sought<'a> {
+impl Spot {
+    pub(super) fn of(space: Space, key: &[u8]) -> Spot {
         // Always the same keys: whoever crafts rows that collide makes look-ups slower, never wrong.
         let mut hasher = std::hash::DefaultHasher::new();
-        (space as u8).hash(&mut hasher);
+        hasher.write_u8(space as u8);
         hasher.write(key);
-        Sought { start: start_of(space, key), key, hash: hasher.finish() }
+        Spot { start: start_of(space, key), hash: hasher.finish() }
     }
 }
 
@@ -404,17 +409,18 @@ mod tests {
             let mut model = Model::new();
             // Other spaces lie on both sides and must not be seen.
             for space in [Space::Tables, Space::Known] {
-                memory.add(space, Bytes::from_static(&[1]), 1, Some(Bytes::from_static(b"x")));
+                let spot = Spot::of(space, &[1]);
+                memory.add(spot, Bytes::from_static(&[1]), 1, Some(Bytes::from_static(b"x")));
             }
             for (n, (key, value)) in writes.into_iter().enumerate() {
                 let at = n as u64 + 1;
                 let bytes = value.map(|value| Bytes::copy_from_slice(&[value]));
-                memory.add(Space::Rows, key.clone().into(), at, bytes);
+                memory.add(Spot::of(Space::Rows, &key), key.clone().into(), at, bytes);
                 model.entry(key).or_default().insert(at, value);
             }
             let expected = as_of(&model, sequence);
             for (key, value) in &expected {
-                let got = memory.get(&Sought::new(Space::Rows, key), sequence).unwrap();
+                let got = memory.get(Spot::of(Space::Rows, key), key, sequence).unwrap();
                 prop_assert_eq!(got.map(|v| v[0]), *value);
             }
             for limit in [from, near] {

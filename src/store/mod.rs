@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! request.rs   what is asked of the writer, and what became of it
+//! writer.rs    a group of requests becomes one durable commit
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
-//! batch.rs     what a commit changes: into memory, and into its record
+//! batch.rs     what a commit changes: its record, and the slices of it that go into memory
 //! log.rs       what makes it durable: one sequential write, one sync
 //! memory.rs    the newest changes, until they are moved
 //! flush.rs     moves them into redb, many commits at once, sorted
@@ -42,6 +43,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod view;
+mod writer;
 
 use std::{
     collections::HashMap,
@@ -52,7 +54,6 @@ use std::{
 
 use redb::{Database, StorageBackend};
 
-pub use apply::Writer;
 pub use changes::Changes;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
@@ -62,6 +63,7 @@ pub use request::{
     Request, Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
+pub use writer::Writer;
 
 use crate::{
     model::{Heads, Hlc, Origin, TableName},

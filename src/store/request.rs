@@ -21,6 +21,34 @@ pub enum Request {
     Advance,
 }
 
+/// What a row takes in a commit besides its key and value: its place's table, and two headers.
+const ROW_OVERHEAD_BYTES: usize = 48;
+/// The key of a sequence insert, at most.
+const SEQUENCE_KEY_BYTES: usize = 20;
+
+impl Request {
+    /// How many rows it writes, at most.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Request::Local(batch) => batch.writes.len(),
+            Request::Remote(batch) => batch.rows.len(),
+            Request::Advance => 0,
+        }
+    }
+
+    /// What its rows take in a commit, roughly, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let bytes: usize = match self {
+            Request::Local(batch) => batch.writes.iter().map(LocalWrite::size_bytes).sum(),
+            Request::Remote(batch) => batch.rows.iter().map(Row::size_bytes).sum(),
+            Request::Advance => 0,
+        };
+        bytes + self.rows() * ROW_OVERHEAD_BYTES
+    }
+}
+
 /// A client's writes, in order.
 #[derive(Clone, Debug)]
 pub struct LocalBatch {
@@ -41,6 +69,16 @@ pub struct LocalWrite {
     pub table: TableName,
     /// What is done there.
     pub operation: Operation,
+}
+
+impl LocalWrite {
+    fn size_bytes(&self) -> usize {
+        match &self.operation {
+            Operation::Put { key, value, .. } => key.as_slice().len() + value.len(),
+            Operation::Delete { key } => key.as_slice().len(),
+            Operation::InsertSequence { value, .. } => SEQUENCE_KEY_BYTES + value.len(),
+        }
+    }
 }
 
 /// What a client does to a row. Times are milliseconds since the Unix epoch, UTC.

@@ -149,9 +149,6 @@ impl Iterator for Scan {
         let rows = self.rows.as_mut()?;
         let entry = if self.reverse { rows.next_back() } else { rows.next() }.transpose()?;
         let table = self.table.clone();
-        Some(entry.and_then(|(place, body)| {
-            let (_, key) = codec::split_place(&place)?;
-            Ok(Row { table, key, body: codec::body(body)? })
-        }))
+        Some(entry.and_then(|(place, body)| codec::row(table, &place, body)))
     }
 }

@@ -16,7 +16,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use super::{
     StoreError,
-    memory::{Found, Memory, Sought},
+    memory::{Found, Memory, Spot},
     tables::Space,
 };
 
@@ -63,7 +63,17 @@ pub(super) struct View {
 impl View {
     /// The value of an entry.
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.in_memory(space, key) {
+        self.get_at(Spot::of(space, key), space, key)
+    }
+
+    /// The same, where the key's spot is known.
+    pub(super) fn get_at(
+        &self,
+        spot: Spot,
+        space: Space,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.in_memory(spot, key) {
             return Ok(value);
         }
         let found = self.base.table(space).get(key)?;
@@ -72,9 +82,8 @@ impl View {
 
     /// The value of an entry, `None` where it is gone, that has not moved into redb yet; outer `None`:
     /// redb knows.
-    pub(super) fn in_memory(&self, space: Space, key: &[u8]) -> Option<Option<Bytes>> {
-        let sought = Sought::new(space, key);
-        self.memories.iter().find_map(|memory| memory.get(&sought, self.sequence))
+    pub(super) fn in_memory(&self, spot: Spot, key: &[u8]) -> Option<Option<Bytes>> {
+        self.memories.iter().find_map(|memory| memory.get(spot, key, self.sequence))
     }
 
     /// A number of the state; 0 where it was never written.

@@ -138,7 +138,7 @@ impl TryFrom<proto::Delta> for Delta {
             if delta.first { Some(heads_in(&delta.snapshot_heads)?) } else { None };
         Ok(Delta {
             snapshot_heads,
-            rows: delta.rows.into_iter().map(Row::try_from).collect::<Result<_, _>>()?,
+            rows: rows_in(delta.rows)?,
             last: delta.last,
             remaining_rows: delta.remaining_rows,
             remaining_bytes: delta.remaining_bytes,
@@ -161,16 +161,19 @@ impl From<Delta> for proto::Delta {
     }
 }
 
-impl TryFrom<proto::DeltaRow> for Row {
-    type Error = FrameError;
-
-    fn try_from(row: proto::DeltaRow) -> Result<Row, FrameError> {
-        Ok(Row {
-            table: TableName::of_any(&row.table)?,
-            key: Key::new(row.key)?,
-            body: Body::decode(row.body)?,
-        })
+fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
+    let mut last: Option<TableName> = None;
+    let mut decoded = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Mostly that of the row before, which is shared then.
+        let table = match last {
+            Some(last) if last.as_str() == row.table => last,
+            _ => TableName::of_any(&row.table)?,
+        };
+        last = Some(table.clone());
+        decoded.push(Row { table, key: Key::new(row.key)?, body: Body::decode(row.body)? });
     }
+    Ok(decoded)
 }
 
 impl From<Row> for proto::DeltaRow {
@@ -266,11 +269,11 @@ mod tests {
     fn unsound_frames_are_refused() {
         let good = proto::DeltaRow::from(row());
         let bad_key = proto::DeltaRow { key: bytes::Bytes::new(), ..good.clone() };
-        assert!(matches!(Row::try_from(bad_key), Err(FrameError::Key(_))));
+        assert!(matches!(rows_in(vec![bad_key]), Err(FrameError::Key(_))));
         let bad_table = proto::DeltaRow { table: "T".into(), ..good.clone() };
-        assert!(matches!(Row::try_from(bad_table), Err(FrameError::Table(_))));
+        assert!(matches!(rows_in(vec![bad_table]), Err(FrameError::Table(_))));
         let bad_body = proto::DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
-        assert!(matches!(Row::try_from(bad_body), Err(FrameError::Body(_))));
+        assert!(matches!(rows_in(vec![bad_body]), Err(FrameError::Body(_))));
         assert_eq!(origin_in(&[0; 15]), Err(FrameError::Origin(15)));
     }
 }
