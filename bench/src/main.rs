@@ -15,8 +15,6 @@
 //! Private instances on loopback, in folders that are gone afterwards. A case that fails does not
 //! take the others down; the report names it, and the exit code is 1.
 
-#![expect(dead_code, reason = "parts of the cases with two sites, which follow")]
-
 mod cases;
 mod load;
 mod machine;

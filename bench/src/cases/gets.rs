@@ -43,7 +43,7 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let etcd = Etcd::start(place).await?;
     let redis = Redis::start(place).await?;
     let mariadb = MariaDb::alone(place).await?;
-    node.fill(KEYS, FILL_BATCH, FILL_MAX).await.context("filling lastword")?;
+    node.fill(0..KEYS, FILL_BATCH, FILL_MAX).await.context("filling lastword")?;
     etcd.fill(KEYS, FILL_MAX).await.context("filling etcd")?;
     // Else the buffer of that load is copied for each read, and it reads 20 times slower.
     let etcd = etcd.restart().await?;

@@ -91,7 +91,7 @@ impl Redis {
         let mut connection = self.connection().await?;
         let mut source = Source::over(rows);
         let share = async move {
-            let mut numbers = (0..rows).map(|n| spread(n, rows)).peekable();
+            let mut numbers = spread(0..rows).peekable();
             while numbers.peek().is_some() {
                 let mut pipeline = redis::pipe();
                 for n in numbers.by_ref().take(FILL_PIPELINE) {
