@@ -46,7 +46,7 @@ const CASE_MAX: Duration = Duration::from_secs(20 * 60);
 struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// How often each contender is measured [default: 5, or 2 with --quick]
+    /// How often each contender is measured [default: 5, or 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
     /// How long, for each case and round [default: 5, or 2 with --quick]
@@ -136,11 +136,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let folder = folder.context("cannot make a temporary folder")?;
     let place = Place { folder: folder.path().to_owned(), lastword: release(&args.lastword)? };
     let machine = Machine::look(&place)?;
-    let usual = if args.quick { 2 } else { 5 };
     let bench = Bench {
         place,
-        rounds: args.rounds.unwrap_or(usual).into(),
-        seconds: args.seconds.unwrap_or(usual.into()),
+        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }).into(),
+        seconds: args.seconds.unwrap_or(if args.quick { 2.0 } else { 5.0 }),
         quick: args.quick,
     };
     ensure!((0.5..=600.0).contains(&bench.seconds), "--seconds is from 0.5 to 600");

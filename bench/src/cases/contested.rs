@@ -14,7 +14,7 @@ use crate::{
     measure::{Bound, Figure, Goal, Sample, interleave},
     process::settle,
     systems::{
-        lastword::{self, Node, TABLE, even},
+        lastword::{self, Node, TABLE, all_across},
         mariadb::{self, MariaDb, REPLACE, SELECT, slave_status},
     },
 };
@@ -96,7 +96,8 @@ async fn contest_nodes(nodes: &[Node; 2], round: u64) -> anyhow::Result<usize> {
         timeout(OPERATION_MAX, both).await.context("a write hangs")??;
     }
     settle(&[nodes[0].cpu()?, nodes[1].cpu()?]).await?;
-    even(nodes, EVEN_MAX).await?;
+    all_across(&nodes[0], &nodes[1], EVEN_MAX).await?;
+    all_across(&nodes[1], &nodes[0], EVEN_MAX).await?;
     let mut differ = 0;
     for n in 0..KEYS {
         let [here, there] = &mut clients;

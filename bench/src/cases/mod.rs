@@ -1,17 +1,19 @@
 //! The cases: what is done, by whom, and what lastword is to reach.
 //!
 //! ```text
-//! puts.rs     put-1, put-64, stream-64   single rows, each acknowledged on its own
-//! streams.rs  stream-4096                loads
-//! replicated.rs  put-64-replicated       writes at one of two sites
-//! pages.rs    page-80ms                  a web page at its own site, or 80 ms away
-//! gets.rs     get-64                     reads, also beside a server that does nothing
-//! lag.rs      lag                        from the acknowledgement here to a read there
-//! catch_up.rs catch-up                   what a site that was down needs to be up to date
-//! mirrors.rs  mirror                     the first fill of an empty database
-//! big.rs      big-store                  ten million rows: writes, memory, disk, restart
-//! contested.rs  contested                the same keys at both sites at once
+//! puts.rs        put-1, put-64, stream-64   single rows, each acknowledged on its own
+//! streams.rs     stream-4096                loads
+//! replicated.rs  put-64-replicated          writes at one of two sites
+//! pages.rs       page-80ms                  a web page at its own site, or 80 ms away
+//! gets.rs        get-64                     reads, also beside a server that does nothing
+//! lag.rs         lag                        from an acknowledgement here to a read there
+//! catch_up.rs    catch-up                   a site that was down gets what it missed
+//! mirrors.rs     mirror                     the first fill of an empty database
+//! big.rs         big-store                  ten million rows: writes, memory, disk, restart
+//! contested.rs   contested                  the same keys at both sites at once
 //! ```
+//!
+//! A case starts its own servers, fresh, and they end with it.
 
 mod big;
 mod catch_up;

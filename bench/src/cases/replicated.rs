@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
 
 use super::{Bench, Case, LASTWORD, MARIADB_PAIR, Outcome};
 use crate::{
     load::{Source, closed_unsettled},
     measure::{Bound, CPU, Figure, Goal, P50, P99, RATE, interleave},
-    process::settle,
+    process::{settle, wait_until},
     systems::{
-        lastword::{self, even},
+        lastword::{self, TABLE, all_across},
         mariadb::{self, MariaDb, REPLACE},
     },
 };
@@ -18,7 +20,7 @@ use crate::{
 /// How long the other site needs after the load.
 const BEHIND: Figure = Figure {
     key: "seconds_until_even",
-    label: "s until both sites are even after the load",
+    label: "s after the load until both sites (and mirrors) have all",
     more_is_better: false,
 };
 const CLIENTS: usize = 64;
@@ -59,7 +61,10 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
                 nodes[0].workers(sources, |client, source| lastword::Put { client, source })?;
             let sample = closed_unsettled(workers, seconds, &our_cpu).await?;
             let ended = Instant::now();
-            even(&nodes, EVEN_MAX).await?;
+            let mark = all_across(&nodes[0], &nodes[1], EVEN_MAX).await?;
+            for mirror in &mirrors {
+                mirrored(mirror, &mark).await?;
+            }
             let sample = sample.with(BEHIND, ended.elapsed().as_secs_f64());
             settle(&our_cpu).await?;
             Ok(sample)
@@ -76,4 +81,15 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     })
     .await?;
     Ok(Outcome { runs, notes: Vec::new() })
+}
+
+/// Waits until a mirror holds the row written last.
+async fn mirrored(mirror: &MariaDb, mark: &Bytes) -> anyhow::Result<()> {
+    let mut conn = mirror.conn().await?;
+    wait_until("a mirror to hold all rows", EVEN_MAX, async || {
+        let select = format!("SELECT hlc FROM {TABLE} WHERE k = ?");
+        let row: Option<u64> = conn.exec_first(select, (&mark[..],)).await?;
+        Ok(row.is_some())
+    })
+    .await
 }

@@ -2,7 +2,7 @@
 
 use super::{Bench, Case, Outcome};
 use crate::{
-    load::{Source, closed},
+    load::{KEYS, Source, closed},
     measure::{Bound, CPU, Goal, P50, P99, RATE, interleave},
     systems::{
         etcd::{self, Etcd},
@@ -69,7 +69,9 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
                 redis_rate = sample.get(RATE).unwrap_or(redis_rate);
                 Ok(sample)
             }
-            _ => redis.benchmark(Kind::Set, CONNECTIONS, PIPELINED, redis_rate, seconds).await,
+            _ => {
+                redis.benchmark(Kind::Set, CONNECTIONS, PIPELINED, KEYS, redis_rate * seconds).await
+            }
         })
         .await?;
     Ok(Outcome { runs, notes: Vec::new() })

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     ops::Range,
     path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -240,23 +241,20 @@ async fn linked(pair: &[Node; 2]) -> anyhow::Result<()> {
     .await
 }
 
-/// Waits until both nodes have the same rows, and their mirrors, where they have one.
-pub(crate) async fn even(pair: &[Node; 2], limit: Duration) -> anyhow::Result<()> {
-    wait_until("both nodes to have all rows", limit, async || {
-        for node in pair {
-            let status = node.status().await?;
-            let mirror = status.mirror.as_ref().is_none_or(|mirror| mirror.behind_rows == 0);
-            let peers = status
-                .peers
-                .iter()
-                .all(|peer| peer.connected && peer.behind_rows == 0 && peer.peer_behind_rows == 0);
-            if !mirror || !peers {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+/// Writes one more row at one node and waits until the other one has it. Rows of one node get
+/// across in the order in which they were written, so the other one then has all. Gives the row's
+/// key.
+pub(crate) async fn all_across(from: &Node, to: &Node, limit: Duration) -> anyhow::Result<Bytes> {
+    static MARKS: AtomicU64 = AtomicU64::new(0);
+    let mark = Bytes::from(format!("mark:{:011}", MARKS.fetch_add(1, Ordering::Relaxed)));
+    from.client()?.put(TABLE, mark.clone(), Bytes::from_static(b"all"), None).await?;
+    // A client of its own: with the writer's session it would wait for what it has seen.
+    let mut reader = to.client()?;
+    wait_until("a node to have all rows of the other", limit, async || {
+        Ok(reader.get(TABLE, mark.clone()).await?.is_some())
     })
-    .await
+    .await?;
+    Ok(mark)
 }
 
 /// A write of one row.
