@@ -17,7 +17,7 @@ use crate::{
 };
 
 const EMPTY: &str = "lastword, empty store";
-const BIG: &str = "lastword, 10 million rows";
+const BIG: &str = "lastword, large store";
 
 const ROWS: u64 = 10_000_000;
 const CLIENTS: usize = 64;
@@ -41,7 +41,7 @@ const RESTART: Figure = Figure {
 /// A large store.
 pub(super) const BIG_STORE: Case = Case {
     name: "big-store",
-    title: "64 clients write into a store of ten million rows",
+    title: "64 clients write into a large store",
     about: "As put-64, into a store that is empty at first, and into one that was loaded with \
             10,000,000 rows before (1,000,000 in a quick run). Memory (VmRSS) and disk (all files \
             of the store, against the bytes of keys and values) are read after each round. In the \
