@@ -129,9 +129,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     let (chosen, left_out) = choose(&args.cases)?;
     // The folders are gone when this is dropped, after the servers in them.
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("lastword-compare-");
     let folder = match &args.dir {
-        Some(dir) => tempfile::tempdir_in(dir),
-        None => tempfile::tempdir(),
+        Some(dir) => folder.tempdir_in(dir),
+        None => folder.tempdir(),
     };
     let folder = folder.context("cannot make a temporary folder")?;
     let place = Place { folder: folder.path().to_owned(), lastword: release(&args.lastword)? };

@@ -148,7 +148,7 @@ fn how(out: &mut String, settings: &Settings) -> fmt::Result {
     writeln!(
         out,
         "\nKeys have 16 bytes, values 100 bytes of noise, over 1,000,000 random keys where nothing \
-         else is said. {} rounds; in each round every contender warms up for 1 s and is measured \
+         else is said. Rounds: {}; in each of them every contender warms up for 1 s and is measured \
          for {} s, another one first each time. A ratio is the median of the ratios of the \
          rounds; several peers: the best of the round. Raw results: \
          [results.json](performance/results.json). To measure again: `make bench`.",

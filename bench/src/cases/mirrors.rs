@@ -81,10 +81,9 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             }
             began.elapsed().as_secs_f64()
         };
+        let count = mariadb.count(&format!("{database}.{TABLE}")).await?;
+        ensure!(count == rows, "{count} rows are there instead of {rows}");
         let mut conn = mariadb.conn().await?;
-        let count: Option<u64> =
-            conn.query_first(format!("SELECT COUNT(*) FROM {database}.{TABLE}")).await?;
-        ensure!(count == Some(rows), "{count:?} rows are there instead of {rows}");
         conn.query_drop(format!("DROP DATABASE {database}")).await?;
         settle(&[mariadb.cpu()?]).await?;
         Ok(Sample::default().with(RATE, rows as f64 / seconds))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use bytes::Bytes;
 use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
@@ -80,6 +81,16 @@ async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         }
     })
     .await?;
+    // What was taken for all is all.
+    let rows = nodes[0].status().await?.node.unwrap_or_default().rows;
+    let there = nodes[1].status().await?.node.unwrap_or_default().rows;
+    ensure!(rows == there, "{rows} rows at one node, {there} at the other");
+    for mirror in &mirrors {
+        let mirrored = mirror.count(TABLE).await?;
+        ensure!(rows == mirrored, "{rows} rows at the nodes, {mirrored} in a mirror");
+    }
+    let counts = [masters[0].count("kv").await?, masters[1].count("kv").await?];
+    ensure!(counts[0] == counts[1], "{counts:?} rows in the two MariaDB");
     Ok(Outcome { runs, notes: Vec::new() })
 }
 

@@ -209,6 +209,12 @@ impl MariaDb {
         settle(&[self.cpu()?]).await
     }
 
+    /// The rows of a table.
+    pub(crate) async fn count(&self, table: &str) -> anyhow::Result<u64> {
+        let count = format!("SELECT COUNT(*) FROM {table}");
+        self.conn().await?.query_first(count).await?.context("no count")
+    }
+
     /// Waits until this replica has applied all that stands in the binary log of `master`.
     pub(crate) async fn has_all_of(&self, master: &MariaDb, limit: Duration) -> anyhow::Result<()> {
         let position: Option<String> =
