@@ -24,7 +24,7 @@ mod process;
 mod report;
 mod systems;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
@@ -150,7 +150,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let mut results = Vec::new();
     for case in chosen {
-        results.push(measure(case, &bench).await);
+        // A folder for each case, so that it can be gone before the next one fills the disk.
+        let folder = bench.place.folder.join(case.name);
+        fs::create_dir(&folder)?;
+        let place = Place { folder: folder.clone(), ..bench.place.clone() };
+        results.push(measure(case, &Bench { place, ..bench.clone() }).await);
+        fs::remove_dir_all(&folder)?;
         // After each case, so that a run that is broken off leaves what it has.
         report::write(&args.out, &machine, &settings, &results)?;
     }
