@@ -10,6 +10,7 @@
 
 use std::{
     future::Future,
+    ops::Range,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -36,8 +37,8 @@ pub(crate) const VALUE_BYTES: usize = 100;
 /// Where values are cut from, so that making one costs no system more than another.
 const NOISE_BYTES: usize = 1 << 20;
 /// An operation that takes longer fails the case.
-const OPERATION_MAX: Duration = Duration::from_secs(60);
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const OPERATION_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 
 /// What one call of a worker did.
 pub(crate) struct Done {
@@ -77,6 +78,11 @@ impl Source {
         (0..workers).map(|_| forked()).collect()
     }
 
+    /// The same with another number of keys.
+    pub(crate) fn with_keys(self, keys: u64) -> Source {
+        Source { keys, ..self }
+    }
+
     pub(crate) fn key(&mut self) -> Bytes {
         key(self.random.random_range(0..self.keys))
     }
@@ -92,12 +98,13 @@ pub(crate) fn key(number: u64) -> Bytes {
     format!("key:{number:012}").into()
 }
 
-/// The `n`th of `count` numbers in an order that jumps about, each of them once: a load that is
-/// not sorted, whose last row is known. `count` is a power of ten.
-pub(crate) fn spread(n: u64, count: u64) -> u64 {
-    // Odd and no multiple of 5, so that it has no factor in common with a power of ten.
+/// These numbers, each once, in an order that jumps about: a load that is not sorted. Their count
+/// is made of twos and fives only.
+pub(crate) fn spread(rows: Range<u64>) -> impl Iterator<Item = u64> + Send {
+    // Odd and no multiple of 5, so that it has no factor in common with the count.
     const STEP: u64 = 618_033_989;
-    (n % count) * (STEP % count) % count
+    let count = rows.end - rows.start;
+    (0..count).map(move |n| rows.start + n * (STEP % count) % count)
 }
 
 /// What all workers did within the measured time.
@@ -119,7 +126,7 @@ impl Tally {
         self.latencies_us.saturating_record(us.max(1));
     }
 
-    fn add(&mut self, other: &Tally) {
+    pub(crate) fn add(&mut self, other: &Tally) {
         self.rows += other.rows;
         self.latencies_us.add(&other.latencies_us).expect("the same bounds");
     }
@@ -141,6 +148,17 @@ pub(crate) async fn closed<O: Operation>(
     seconds: f64,
     cpu: &[Cpu],
 ) -> anyhow::Result<Sample> {
+    let sample = closed_unsettled(workers, seconds, cpu).await?;
+    settle(cpu).await?;
+    Ok(sample)
+}
+
+/// The same, and returns at once.
+pub(crate) async fn closed_unsettled<O: Operation>(
+    workers: Vec<O>,
+    seconds: f64,
+    cpu: &[Cpu],
+) -> anyhow::Result<Sample> {
     let start = Instant::now() + WARM_UP;
     let end = start + Duration::from_secs_f64(seconds);
     let mut tasks = JoinSet::new();
@@ -158,7 +176,6 @@ pub(crate) async fn closed<O: Operation>(
         tally.add(&joined??);
     }
     ensure!(tally.rows > 0, "nothing was done in {seconds} s");
-    settle(cpu).await?;
     Ok(tally.sample().with(CPU, spent.as_secs_f64() * 1e6 / tally.rows as f64))
 }
 
@@ -218,9 +235,10 @@ mod tests {
 
     #[test]
     fn a_spread_load_has_every_number_once() {
-        for count in [10, 1_000, 100_000] {
-            let numbers: HashSet<_> = (0..count).map(|n| spread(n, count)).collect();
-            assert_eq!(numbers.len() as u64, count);
+        for rows in [0..10, 50..1_050, 0..200_000] {
+            let expected: HashSet<_> = rows.clone().collect();
+            assert_eq!(spread(rows.clone()).count(), expected.len());
+            assert_eq!(spread(rows).collect::<HashSet<_>>(), expected);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the figures were measured on: hardware, kernel, disk, and the versions of all systems.
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{fs, io::Write, path::Path};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -25,14 +25,17 @@ pub(crate) struct Machine(pub(crate) Vec<(&'static str, String)>);
 impl Machine {
     /// Looks around; fails where a system is missing, before anything was measured.
     pub(crate) fn look(place: &Place) -> anyhow::Result<Machine> {
-        let sync = Duration::from_secs_f64(sync_seconds(&place.folder)?.median);
+        let file = place.folder.join("sync");
+        let appended = sync_us(fs::File::create(&file)?)?;
+        let overwritten = sync_us(fs::File::options().write(true).open(&file)?)?;
         Ok(Machine(vec![
             ("Measured", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
             ("CPU", cpu().context("/proc/cpuinfo is not as expected")?),
             ("Memory", memory().context("/proc/meminfo is not as expected")?),
             ("Kernel", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned()),
             ("File system", file_system(&place.folder)?),
-            ("fdatasync of 512 bytes, median", format!("{} µs", sync.as_micros())),
+            ("fdatasync of 512 bytes appended to a file, median", format!("{appended:.0} µs")),
+            ("the same over bytes written before, median", format!("{overwritten:.0} µs")),
             ("lastword", first_line(&place.lastword, &["--version"])?),
             ("etcd", Etcd::version()?),
             ("Redis", Redis::version()?),
@@ -69,15 +72,15 @@ fn file_system(folder: &Path) -> anyhow::Result<String> {
     Ok(kind)
 }
 
-/// How long the disk takes to make a small write durable: the floor under every latency here.
-fn sync_seconds(folder: &Path) -> anyhow::Result<Spread> {
-    let mut file = fs::File::create(folder.join("sync"))?;
-    let mut seconds = Vec::new();
+/// How long the disk takes to make a small write durable: the floor under every latency here. It
+/// takes longer where the file grows, as its length has to be made durable as well.
+fn sync_us(mut file: fs::File) -> anyhow::Result<f64> {
+    let mut times = Vec::new();
     for _ in 0..SYNCS {
         let began = Instant::now();
         file.write_all(&[0x5a; SYNC_BYTES])?;
         file.sync_data()?;
-        seconds.push(began.elapsed().as_secs_f64());
+        times.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    Spread::of(&seconds).context("nothing was synced")
+    Ok(Spread::of(&times).context("nothing was synced")?.median)
 }

@@ -140,6 +140,12 @@ const NOT_EQUAL: &str = "
 - Server CPU is that of the server alone, without its clients, but with what it does beside: what a
   server puts off until after a measurement is not counted, and each has the time to finish it
   before the next one is measured.
+- etcd 3.4 copies the buffer of its last large load for every read until it is restarted. So it is
+  restarted after its load in get-64; its reads are linearizable, as lastword's of one node are.
+- MariaDB sends a transaction to its replica before it acknowledges it, lastword a row afterwards:
+  the lag counts from the acknowledgement for both.
+- In put-64-replicated lastword is two nodes and two MariaDB on the same cores on which MariaDB is
+  two.
 - One machine has no network. What a line costs is measured in page-80ms only.
 - MariaDB has a buffer pool of 1 GiB and 512 MiB of redo log, in which all of its data fits here.
 ";
@@ -148,7 +154,7 @@ fn how(out: &mut String, settings: &Settings) -> fmt::Result {
     writeln!(
         out,
         "\nKeys have 16 bytes, values 100 bytes of noise, over 1,000,000 random keys where nothing \
-         else is said. {} rounds; in each round every contender warms up for 1 s and is measured \
+         else is said. Rounds: {}; in each of them every contender warms up for 1 s and is measured \
          for {} s, another one first each time. A ratio is the median of the ratios of the \
          rounds; several peers: the best of the round. Raw results: \
          [results.json](performance/results.json). To measure again: `make bench`.",

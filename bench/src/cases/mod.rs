@@ -1,13 +1,29 @@
 //! The cases: what is done, by whom, and what lastword is to reach.
 //!
 //! ```text
-//! puts.rs     put-1, put-64, stream-64   single rows, each acknowledged on its own
-//! streams.rs  stream-4096                loads
-//! gets.rs     get-64                     reads, also beside a server that does nothing
+//! puts.rs        put-1, put-64, stream-64   single rows, each acknowledged on its own
+//! streams.rs     stream-4096                loads
+//! replicated.rs  put-64-replicated          writes at one of two sites
+//! pages.rs       page-80ms                  a web page at its own site, or 80 ms away
+//! gets.rs        get-64                     reads, also beside a server that does nothing
+//! lag.rs         lag                        from an acknowledgement here to a read there
+//! catch_up.rs    catch-up                   a site that was down gets what it missed
+//! mirrors.rs     mirror                     the first fill of an empty database
+//! big.rs         big-store                  ten million rows: writes, memory, disk, restart
+//! contested.rs   contested                  the same keys at both sites at once
 //! ```
+//!
+//! A case starts its own servers, fresh, and they end with it.
 
+mod big;
+mod catch_up;
+mod contested;
 mod gets;
+mod lag;
+mod mirrors;
+mod pages;
 mod puts;
+mod replicated;
 mod streams;
 
 use std::{future::Future, pin::Pin};
@@ -23,6 +39,7 @@ const ETCD: &str = "etcd";
 const REDIS: &str = "Redis";
 const REDIS_BENCHMARK: &str = "Redis (redis-benchmark)";
 const MARIADB: &str = "MariaDB";
+const MARIADB_PAIR: &str = "MariaDB, master and master";
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -68,5 +85,17 @@ pub(crate) struct Case {
 }
 
 /// All cases, in the order of the report.
-pub(crate) const ALL: [&Case; 5] =
-    [&puts::PUT_1, &puts::PUT_64, &puts::STREAM_64, &streams::STREAM_4096, &gets::GET_64];
+pub(crate) const ALL: [&Case; 12] = [
+    &puts::PUT_1,
+    &puts::PUT_64,
+    &puts::STREAM_64,
+    &streams::STREAM_4096,
+    &replicated::PUT_64_REPLICATED,
+    &pages::PAGE_80MS,
+    &gets::GET_64,
+    &lag::LAG,
+    &catch_up::CATCH_UP,
+    &mirrors::MIRROR,
+    &big::BIG_STORE,
+    &contested::CONTESTED,
+];

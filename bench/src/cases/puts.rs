@@ -2,7 +2,7 @@
 
 use super::{Bench, Case, ETCD, LASTWORD, MARIADB, Outcome, REDIS, REDIS_BENCHMARK};
 use crate::{
-    load::{Source, closed},
+    load::{KEYS, Source, closed},
     measure::{Bound, CPU, Figure, Goal, P50, P99, RATE, interleave},
     systems::{
         etcd::{self, Etcd},
@@ -103,7 +103,7 @@ async fn run(bench: &Bench, clients: usize, ours: Ours) -> anyhow::Result<Outcom
                 Ok(sample)
             }
             (REDIS_BENCHMARK, _) => {
-                redis.benchmark(Kind::Set, clients, 1, redis_rate, seconds).await
+                redis.benchmark(Kind::Set, clients, 1, KEYS, redis_rate * seconds).await
             }
             _ => {
                 let make = |conn, statement, source| mariadb::Replace { conn, statement, source };

@@ -152,7 +152,7 @@ impl Etcd {
         const SHARES: usize = 8;
         let workers = self.workers(Source::many(SHARES), |client, source| (client, source))?;
         let shares = (0..).zip(workers).map(|(share, (mut client, mut source))| async move {
-            let mut numbers = (share..rows).step_by(SHARES).map(|n| spread(n, rows)).peekable();
+            let mut numbers = spread(0..rows).skip(share).step_by(SHARES).peekable();
             while numbers.peek().is_some() {
                 let batch = numbers.by_ref().take(TRANSACTION_MAX);
                 client.put_all(batch.map(|n| (key(n), source.value())).collect()).await?;

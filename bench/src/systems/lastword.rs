@@ -1,6 +1,13 @@
 //! lastword: the release binary, run as a user runs it, and the project's own Rust client.
 
-use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    ops::Range,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -10,7 +17,7 @@ use lastword::{
 };
 use tokio::time::Instant;
 
-use super::{Place, REQUEST_MAX, START_MAX, shared};
+use super::{Place, REQUEST_MAX, START_MAX, line::Line, shared};
 use crate::{
     load::{self, Done, Operation, Source, key, spread},
     process::{Cpu, Server, free_address, settle, wait_until},
@@ -27,7 +34,7 @@ pub(crate) struct Node {
     binary: PathBuf,
     folder: PathBuf,
     address: SocketAddr,
-    flags: Vec<String>,
+    flags: BTreeMap<String, String>,
     server: Option<Server>,
 }
 
@@ -39,7 +46,7 @@ impl Node {
             binary: place.lastword.clone(),
             folder: place.make(&format!("lastword-{site}"))?,
             address: free_address()?,
-            flags: Vec::new(),
+            flags: BTreeMap::new(),
             server: None,
         })
     }
@@ -51,9 +58,9 @@ impl Node {
         Ok(node)
     }
 
-    /// With one more flag of `lastword serve`, from its next start on.
+    /// With a flag of `lastword serve`, from its next start on.
     pub(crate) fn flag(&mut self, name: &str, value: &str) {
-        self.flags.extend([name.to_owned(), value.to_owned()]);
+        self.flags.insert(name.to_owned(), value.to_owned());
     }
 
     /// Starts it; it answers when this returns.
@@ -69,7 +76,7 @@ impl Node {
         args.push(self.address.to_string());
         args.extend(["--http", "127.0.0.1:0", "--data"].map(Into::into));
         args.push(self.data().display().to_string());
-        args.extend(self.flags.iter().cloned());
+        args.extend(self.flags.iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
         let name = format!("lastword at {}", self.site);
         self.server = Some(Server::start(&name, &self.binary, &args, &self.folder.join("log"))?);
         Ok(())
@@ -111,10 +118,6 @@ impl Node {
         self.folder.join("data")
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Where clients and peers reach it.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -151,23 +154,33 @@ impl Node {
         Ok(opened)
     }
 
-    /// Writes the rows 0 to `rows` once each, over several streams; it is quiet again when this
-    /// returns.
+    /// Writes these rows once each, over several streams; it is quiet again when this returns.
     pub(crate) async fn fill(
         &self,
-        rows: u64,
+        rows: Range<u64>,
         batch: usize,
         limit: Duration,
     ) -> anyhow::Result<()> {
-        const STREAMS: u64 = 4;
+        self.fill_unsettled(rows, batch, limit).await?;
+        settle(&[self.cpu()?]).await
+    }
+
+    /// The same, and returns with the last acknowledgement.
+    pub(crate) async fn fill_unsettled(
+        &self,
+        rows: Range<u64>,
+        batch: usize,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        const STREAMS: usize = 4;
         let mut shares = Vec::new();
-        for (share, source) in (0..).zip(Source::many(STREAMS as usize)) {
+        for (share, source) in Source::many(STREAMS).into_iter().enumerate() {
             let mut client = self.client()?;
-            let numbers = (share..rows).step_by(STREAMS as usize).map(move |n| spread(n, rows));
+            let numbers = spread(rows.clone()).skip(share).step_by(STREAMS);
             shares.push(async move { fill_share(&mut client, numbers, source, batch).await });
         }
         load::all(shares, limit).await?;
-        settle(&[self.cpu()?]).await
+        Ok(())
     }
 
     pub(crate) async fn status(&self) -> anyhow::Result<StatusResponse> {
@@ -175,24 +188,49 @@ impl Node {
     }
 }
 
-/// Connects two nodes as peers, each by the other's address as `seen` from its site, starts both
-/// and waits for the link.
-pub(crate) async fn start_pair(nodes: &mut [Node; 2], seen: [SocketAddr; 2]) -> anyhow::Result<()> {
-    nodes[0].flag("--peer", &format!("http://{}", seen[1]));
-    nodes[1].flag("--peer", &format!("http://{}", seen[0]));
-    for node in nodes.iter_mut() {
+/// Two nodes that are each other's peer, running, each with a mirror where it is given a database.
+pub(crate) async fn start_pair(
+    place: &Place,
+    mysql: [Option<String>; 2],
+) -> anyhow::Result<[Node; 2]> {
+    let mut pair = [Node::new(place, "fra")?, Node::new(place, "nyc")?];
+    let urls = [pair[1].url(), pair[0].url()];
+    for ((node, peer), mysql) in pair.iter_mut().zip(&urls).zip(&mysql) {
+        node.flag("--peer", peer);
+        if let Some(mysql) = mysql {
+            node.flag("--mysql", mysql);
+        }
+    }
+    run_pair(&mut pair).await?;
+    Ok(pair)
+}
+
+/// Two nodes at the ends of a line on which each direction takes `delay`.
+pub(crate) async fn start_pair_over(
+    place: &Place,
+    delay: Duration,
+) -> anyhow::Result<([Node; 2], Line)> {
+    let mut pair = [Node::new(place, "fra")?, Node::new(place, "nyc")?];
+    let line = Line::open(pair[1].address, delay).await?;
+    pair[0].flag("--peer", &format!("http://{}", line.address));
+    run_pair(&mut pair).await?;
+    Ok((pair, line))
+}
+
+async fn run_pair(pair: &mut [Node; 2]) -> anyhow::Result<()> {
+    for node in pair.iter_mut() {
         node.spawn()?;
     }
-    for node in nodes.iter_mut() {
+    for node in pair.iter_mut() {
         node.answers().await?;
     }
-    linked(nodes).await
+    linked(pair).await
 }
 
 /// Waits until both nodes exchange.
-pub(crate) async fn linked(nodes: &[Node; 2]) -> anyhow::Result<()> {
+async fn linked(pair: &[Node; 2]) -> anyhow::Result<()> {
     wait_until("the two nodes to exchange", START_MAX, async || {
-        for node in nodes {
+        for node in pair {
             let status = node.status().await?;
             if !status.peers.iter().any(|peer| peer.receiving && peer.applying) {
                 return Ok(false);
@@ -201,6 +239,22 @@ pub(crate) async fn linked(nodes: &[Node; 2]) -> anyhow::Result<()> {
         Ok(true)
     })
     .await
+}
+
+/// Writes one more row at one node and waits until the other one has it. Rows of one node get
+/// across in the order in which they were written, so the other one then has all. Gives the row's
+/// key.
+pub(crate) async fn all_across(from: &Node, to: &Node, limit: Duration) -> anyhow::Result<Bytes> {
+    static MARKS: AtomicU64 = AtomicU64::new(0);
+    let mark = Bytes::from(format!("mark:{:011}", MARKS.fetch_add(1, Ordering::Relaxed)));
+    from.client()?.put(TABLE, mark.clone(), Bytes::from_static(b"all"), None).await?;
+    // A client of its own: with the writer's session it would wait for what it has seen.
+    let mut reader = to.client()?;
+    wait_until("a node to have all rows of the other", limit, async || {
+        Ok(reader.get(TABLE, mark.clone()).await?.is_some())
+    })
+    .await?;
+    Ok(mark)
 }
 
 /// A write of one row.

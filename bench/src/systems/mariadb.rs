@@ -2,11 +2,11 @@
 //! masters that replicate each other; driven by mysql_async with prepared statements.
 
 use std::{
-    net::SocketAddr, os::unix::fs::MetadataExt, path::PathBuf, process::Stdio, time::Duration,
+    net::SocketAddr, ops::Range, os::unix::fs::MetadataExt, path::PathBuf, process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
 use mysql_async::{Conn, Opts, OptsBuilder, Row, Statement, prelude::Queryable};
 use tokio::{
     process::Command,
@@ -19,7 +19,7 @@ use crate::{
     process::{Cpu, Server, first_line, free_address, program, settle, wait_until},
 };
 
-pub(crate) const DATABASE: &str = "bench";
+const DATABASE: &str = "bench";
 const INSTALL_MAX: Duration = Duration::from_secs(120);
 /// Rows in one statement of a first load.
 const FILL_ROWS: usize = 1_000;
@@ -136,7 +136,12 @@ impl MariaDb {
 
     /// For `lastword serve --mysql`.
     pub(crate) fn url(&self) -> String {
-        format!("mysql://root@{}/{DATABASE}", self.address)
+        self.url_of(DATABASE)
+    }
+
+    /// The same with another database.
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        format!("mysql://root@{}/{database}", self.address)
     }
 
     pub(crate) async fn conn(&self) -> anyhow::Result<Conn> {
@@ -164,7 +169,7 @@ impl MariaDb {
         let mut conn = self.conn().await?;
         let mut source = Source::over(rows);
         let share = async move {
-            let mut numbers = (0..rows).map(|n| spread(n, rows)).peekable();
+            let mut numbers = spread(0..rows).peekable();
             while numbers.peek().is_some() {
                 let values: Vec<mysql_async::Value> = numbers
                     .by_ref()
@@ -180,10 +185,47 @@ impl MariaDb {
         settle(&[self.cpu()?]).await
     }
 
-    /// Whether a row is there.
-    pub(crate) async fn has(&self, conn: &mut Conn, key: &Bytes) -> anyhow::Result<bool> {
-        let row: Option<Row> = conn.exec_first("SELECT v FROM kv WHERE k = ?", (&key[..],)).await?;
-        Ok(row.is_some())
+    /// Writes these rows once each, every one a transaction of its own, over 64 connections.
+    pub(crate) async fn fill_singly(
+        &self,
+        rows: Range<u64>,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        const SHARES: usize = 64;
+        let workers = self.workers(Source::many(SHARES), REPLACE, |conn, statement, source| {
+            (conn, statement, source)
+        });
+        let shares = workers.await?.into_iter().enumerate().map(|(share, worker)| {
+            let (mut conn, statement, mut source) = worker;
+            let numbers = spread(rows.clone()).skip(share).step_by(SHARES);
+            async move {
+                for n in numbers {
+                    conn.exec_drop(&statement, (&key(n)[..], &source.value()[..])).await?;
+                }
+                Ok(())
+            }
+        });
+        load::all(shares, limit).await?;
+        settle(&[self.cpu()?]).await
+    }
+
+    /// The rows of a table.
+    pub(crate) async fn count(&self, table: &str) -> anyhow::Result<u64> {
+        let count = format!("SELECT COUNT(*) FROM {table}");
+        self.conn().await?.query_first(count).await?.context("no count")
+    }
+
+    /// Waits until this replica has applied all that stands in the binary log of `master`.
+    pub(crate) async fn has_all_of(&self, master: &MariaDb, limit: Duration) -> anyhow::Result<()> {
+        let position: Option<String> =
+            master.conn().await?.query_first("SELECT @@gtid_binlog_pos").await?;
+        let position = position.context("no position")?;
+        let mut conn = self.conn().await?;
+        let wait = conn.exec_first("SELECT MASTER_GTID_WAIT(?, ?)", (position, limit.as_secs()));
+        // 0: there; -1: the time is up.
+        let ended: Option<i64> = timeout(limit + REQUEST_MAX, wait).await.context("it hangs")??;
+        ensure!(ended == Some(0), "the replica is not there after {} s", limit.as_secs());
+        Ok(())
     }
 }
 

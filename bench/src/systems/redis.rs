@@ -15,14 +15,13 @@ use tokio::{
 
 use super::{Place, START_MAX};
 use crate::{
-    load::{self, Done, KEYS, Operation, Source, VALUE_BYTES, key, spread},
+    load::{self, Done, Operation, Source, VALUE_BYTES, key, spread},
     measure::{CPU, P50, P99, RATE, Sample},
     process::{Cpu, Server, first_line, free_address, program, settle},
 };
 
 /// Rows in one write of a first load.
 const FILL_PIPELINE: usize = 512;
-/// redis-benchmark is asked for a number of requests, not a time; this bounds its time.
 const BENCHMARK_MAX: Duration = Duration::from_secs(120);
 
 /// Requests a second to reckon with until the first measurement is there.
@@ -91,7 +90,7 @@ impl Redis {
         let mut connection = self.connection().await?;
         let mut source = Source::over(rows);
         let share = async move {
-            let mut numbers = (0..rows).map(|n| spread(n, rows)).peekable();
+            let mut numbers = spread(0..rows).peekable();
             while numbers.peek().is_some() {
                 let mut pipeline = redis::pipe();
                 for n in numbers.by_ref().take(FILL_PIPELINE) {
@@ -105,22 +104,22 @@ impl Redis {
         settle(&[self.cpu()]).await
     }
 
-    /// What redis-benchmark measures, with as many requests as come to about `seconds` at a
-    /// `rate` that is already known.
+    /// What redis-benchmark measures with so many requests. It is asked for a number of them, not a
+    /// time: callers reckon with the rate that they have seen.
     pub(crate) async fn benchmark(
         &self,
         command: Kind,
         clients: usize,
         pipeline: usize,
-        rate: f64,
-        seconds: f64,
+        keys: u64,
+        requests: f64,
     ) -> anyhow::Result<Sample> {
-        let requests = (rate * seconds).max(1_000.0) as u64;
+        let requests = requests.max(1_000.0) as u64;
         let before = self.cpu().spent()?;
         let output = Command::new(program("redis-benchmark")?)
             .args(["-h", "127.0.0.1", "-p", &self.address.port().to_string(), "--csv"])
             .args(["-c", &clients.to_string(), "-P", &pipeline.to_string()])
-            .args(["-n", &requests.to_string(), "-r", &KEYS.to_string()])
+            .args(["-n", &requests.to_string(), "-r", &keys.to_string()])
             // Its keys are "key:" and 12 digits: 16 bytes, as everywhere here.
             .args(["-d", &VALUE_BYTES.to_string(), "-t"])
             .arg(match command {
