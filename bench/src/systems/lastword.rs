@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use lastword::{
     client::{BulkAnswers, BulkRequests, Client, Options},
-    wire::proto::{Mutation, PutRequest, StatusResponse, mutation},
+    wire::proto::{Mutation, PutRequest, ScanRequest, StatusResponse, mutation},
 };
 use tokio::time::Instant;
 
@@ -181,6 +181,19 @@ impl Node {
         }
         load::all(shares, limit).await?;
         Ok(())
+    }
+
+    /// The rows of the table. (Those of the status are of all tables, the system's own as well.)
+    pub(crate) async fn count(&self) -> anyhow::Result<u64> {
+        let mut client = self.client()?;
+        let request =
+            ScanRequest { table: TABLE.to_owned(), keys_only: true, ..ScanRequest::default() };
+        let mut scan = client.scan(request).await?;
+        let mut rows = 0;
+        while let Some(part) = scan.next().await? {
+            rows += part.len() as u64;
+        }
+        Ok(rows)
     }
 
     pub(crate) async fn status(&self) -> anyhow::Result<StatusResponse> {
