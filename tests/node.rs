@@ -220,6 +220,38 @@ async fn when_the_disk_fails_all_who_wait_are_told_and_nothing_more_is_taken() {
     tokio::time::timeout(PATIENCE, node.shutdown()).await.unwrap();
 }
 
+/// With threads to spare a caller who is alone commits by itself; what holds of the writer's thread
+/// holds of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_caller_commits_as_the_writer_does() {
+    let disk = Disks::default();
+    let node = node_on(&disk, |_| {}).await;
+    let first = node.write(vec![put("a", "1")]).await.unwrap();
+    let second = node.write(vec![put("a", "2")]).await.unwrap();
+    assert!(first.results[0].version < second.results[0].version);
+    assert!(node.heads().covers(&second.session));
+    // While it waits for the disk another caller goes to the queue, and both are answered.
+    disk.hold_syncs(true);
+    let waiting = write_each(&node, 0..2);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(waiting.iter().all(|writing| !writing.is_finished()));
+    disk.hold_syncs(false);
+    for writing in waiting {
+        writing.await.unwrap().unwrap();
+    }
+    disk.fail_syncs();
+    let answer = node.write(vec![put("a", "3")]).await;
+    assert!(matches!(answer, Err(WriteError::StoreFailed(_))), "{answer:?}");
+    tokio::time::timeout(PATIENCE, node.stopped()).await.unwrap();
+    let answer = node.write(vec![put("a", "4")]).await;
+    assert!(matches!(answer, Err(WriteError::StoreFailed(_))), "{answer:?}");
+    assert_eq!(
+        node.snapshot().get(&table(), &Key::new("a").unwrap()).unwrap().unwrap().value().unwrap(),
+        "2"
+    );
+    tokio::time::timeout(PATIENCE, node.shutdown()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_node_whose_first_write_fails_does_not_open() {
     let disk = Disks::default();

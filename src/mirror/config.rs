@@ -51,7 +51,7 @@ impl Config {
     pub fn new(target: Target) -> Config {
         Config {
             target,
-            batch_rows_max: 1_000,
+            batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             connect_max: Duration::from_secs(10),
             statement_max: Duration::from_secs(30),

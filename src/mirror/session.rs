@@ -9,9 +9,15 @@
 //! of the store at or below it, that version or a later one. It goes from page to page: within a
 //! scan of the store to how far the scan came, at its end to the heads of its moment.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::{
     Config, Report,
@@ -28,6 +34,10 @@ use crate::{
     store::StoreError,
 };
 
+/// Under load, when a delta has so many rows, the next one is given some time to grow: a large
+/// transaction costs MySQL less a row than many small ones.
+const GATHER_ROWS_MIN: usize = 32;
+const GATHER: Duration = Duration::from_millis(10);
 /// The format of the mirror's own tables.
 const FORMAT: u64 = 1;
 
@@ -116,8 +126,12 @@ impl<'m> Session<'m> {
             if !follower.changed_within(self.upkeep.nothing_due_for()).await {
                 return Ok(());
             }
-            follower = self.catch_up(follower).await?;
+            let rows;
+            (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
+            if rows >= GATHER_ROWS_MIN {
+                sleep(GATHER).await;
+            }
         }
     }
 
@@ -205,10 +219,11 @@ impl<'m> Session<'m> {
     }
 
     /// Passes the delta of this moment on to MySQL, page by page: while one is written there, the next
-    /// is read from the store.
-    async fn catch_up(&mut self, mut follower: Follower) -> Result<Follower, MirrorError> {
+    /// is read from the store. Gives how many rows there were.
+    async fn catch_up(&mut self, mut follower: Follower) -> Result<(Follower, usize), MirrorError> {
         let (rows_max, bytes_max) = (self.config.batch_rows_max, self.config.batch_bytes_max);
         let began = Instant::now();
+        let mut passed = 0;
         let mut delta: FollowDelta;
         let mut page: Page;
         (follower, delta, page) = read(move || {
@@ -221,6 +236,7 @@ impl<'m> Session<'m> {
             let mut position = self.position.clone();
             position.join(if page.last { delta.heads() } else { delta.passed() });
             let Page { rows, last, .. } = page;
+            passed += rows.len();
             // The end of a scan is worth a checkpoint; heads that move while nothing is written
             // are written down once in a while.
             let due = !rows.is_empty() || (last && delta.is_scan());
@@ -234,7 +250,7 @@ impl<'m> Session<'m> {
                 } else {
                     follower.leave_off(&delta);
                 }
-                return Ok(follower);
+                return Ok((follower, passed));
             }
             let next = spawn_blocking(move || {
                 let page = delta.page(rows_max, bytes_max);

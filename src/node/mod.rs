@@ -1,7 +1,7 @@
 //! The node: the handle that every edge holds.
 //!
 //! ```text
-//! writer.rs   one thread: many requests, one durable commit, then the bell
+//! writer.rs   many requests, one durable commit, then the bell
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ReadError, WriteError};
@@ -58,7 +58,7 @@ use crate::{
 };
 use members::Members;
 use recent::Recent;
-use writer::{Answer, Job};
+use writer::{Answer, Door};
 
 /// How a node is opened.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ pub struct Pulse {
 #[derive(Clone, Debug)]
 pub struct Node {
     shared: Arc<Shared>,
-    queue: mpsc::Sender<Job>,
+    door: Door,
     thread: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     ask_to_stop: CancellationToken,
 }
@@ -203,11 +203,11 @@ impl Node {
             stopped: CancellationToken::new(),
             store,
         });
-        let (queue, thread) = writer::start(writer, Arc::clone(&shared))
+        let (door, thread) = writer::start(writer, Arc::clone(&shared))
             .map_err(|source| OpenError::Folder { path: config.data, source })?;
         let node = Node {
             shared,
-            queue,
+            door,
             thread: Arc::new(Mutex::new(Some(thread))),
             ask_to_stop: CancellationToken::new(),
         };
@@ -237,7 +237,7 @@ impl Node {
     }
 
     async fn announce_as(&self, write: LocalWrite) -> Result<Committed, WriteError> {
-        self.begin_local(vec![write], true).await?.written().await
+        self.commit_local(vec![write], true).await
     }
 
     /// Writes a client's mutations in one atomic, durable commit.
@@ -246,7 +246,8 @@ impl Node {
     ///
     /// [`WriteError`]: refused as a whole, or the node stops.
     pub async fn write(&self, mutations: Vec<Mutation>) -> Result<Committed, WriteError> {
-        self.begin_write(mutations).await?.written().await
+        let writes = self.writes_of(mutations);
+        self.commit_local(writes, self.shared.create_tables).await
     }
 
     /// Puts a client's mutations into the writer's queue, in the order of the calls, and gives what
@@ -256,30 +257,47 @@ impl Node {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn begin_write(&self, mutations: Vec<Mutation>) -> Result<Writing, WriteError> {
-        let now_ms = self.now_ms();
-        let writes = mutations
-            .into_iter()
-            .map(|Mutation { table, change }| LocalWrite {
-                table,
-                operation: change.into_operation(now_ms),
-            })
-            .collect();
-        self.begin_local(writes, self.shared.create_tables).await
+        let writes = self.writes_of(mutations);
+        let request = self.local_request(writes, self.shared.create_tables);
+        let answer = self.enqueue(request).await?;
+        Ok(Writing::new(answer, self.clone()))
     }
 
-    async fn begin_local(
+    fn writes_of(&self, mutations: Vec<Mutation>) -> Vec<LocalWrite> {
+        let now_ms = self.now_ms();
+        let write = |Mutation { table, change }: Mutation| LocalWrite {
+            table,
+            operation: change.into_operation(now_ms),
+        };
+        mutations.into_iter().map(write).collect()
+    }
+
+    async fn commit_local(
         &self,
         writes: Vec<LocalWrite>,
         create_tables: bool,
-    ) -> Result<Writing, WriteError> {
-        let batch = LocalBatch {
+    ) -> Result<Committed, WriteError> {
+        let request = self.local_request(writes, create_tables);
+        let waits = self.door.wait();
+        if self.ask_to_stop.is_cancelled() {
+            return Err(self.stopped_error());
+        }
+        match self.door.commit_alone(&self.shared, &waits, request) {
+            Ok(outcome) => pending::committed(outcome?),
+            Err(request) => {
+                let answer = self.enqueue(request).await?;
+                Writing::new(answer, self.clone()).written().await
+            }
+        }
+    }
+
+    fn local_request(&self, writes: Vec<LocalWrite>, create_tables: bool) -> Request {
+        Request::Local(LocalBatch {
             writes,
             create_tables,
             sequence: self.shared.sequence,
             drift_bound_ms: self.shared.drift_bound_ms,
-        };
-        let answer = self.enqueue(Request::Local(batch)).await?;
-        Ok(Writing::new(answer, self.clone()))
+        })
     }
 
     /// Puts a peer's rows into the writer's queue, in the order of the calls, and gives what to wait
@@ -289,8 +307,17 @@ impl Node {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn submit(&self, batch: RemoteBatch) -> Result<Merging, WriteError> {
-        let answer = self.enqueue(Request::Remote(batch)).await?;
-        Ok(Merging::new(answer, self.clone()))
+        let waits = self.door.wait();
+        if self.ask_to_stop.is_cancelled() {
+            return Err(self.stopped_error());
+        }
+        match self.door.commit_alone(&self.shared, &waits, Request::Remote(batch)) {
+            Ok(outcome) => Ok(Merging::done(outcome?, self.clone(), waits)),
+            Err(request) => {
+                let answer = self.enqueue(request).await?;
+                Ok(Merging::waiting(answer, self.clone(), waits))
+            }
+        }
     }
 
     /// Lets the own head follow the clock, so that peers can tell "nothing new" from "not heard".
@@ -322,9 +349,7 @@ impl Node {
         if self.ask_to_stop.is_cancelled() {
             return Err(self.stopped_error());
         }
-        let (job, answer) = Job::new(request);
-        self.queue.send(job).await.map_err(|_| self.stopped_error())?;
-        Ok(answer)
+        self.door.enqueue(request).await.ok_or_else(|| self.stopped_error())
     }
 
     fn stopped_error(&self) -> WriteError {
@@ -475,8 +500,7 @@ impl Node {
     /// Takes no more writes, commits those that wait, and ends the writer.
     pub async fn shutdown(&self) {
         self.ask_to_stop.cancel();
-        // Where the queue is closed already, the writer has ended.
-        let _ = self.queue.send(Job::stop()).await;
+        self.door.stop().await;
         self.stopped().await;
         let thread = self.thread.lock().expect("no holder of this lock panics").take();
         if let Some(thread) = thread {

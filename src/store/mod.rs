@@ -114,7 +114,7 @@ impl StoreConfig {
             fresh_origin,
             fresh_log_salt,
             cache_bytes: 256 << 20,
-            memory_bytes: 40 << 20,
+            memory_bytes: 64 << 20,
             segment_bytes: log::SEGMENT_BYTES_DEFAULT,
             move_rows: 8_192,
             moving: Moving::Background,

@@ -61,6 +61,13 @@ impl Writer {
         self.clock.last().ms().saturating_sub(now_ms)
     }
 
+    /// Whether a commit of about so many bytes leaves memory where it is: it will wait for the disk
+    /// alone.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.store.published().view.memories[0].log_bytes() + bytes < self.memory_bytes
+    }
+
     /// Applies a group of requests in one durable transaction.
     ///
     /// `now_ms` is wall time in milliseconds since the Unix epoch, UTC; it may go backwards.
