@@ -105,6 +105,17 @@ impl Node {
         }
     }
 
+    /// Writes its file anew; it must be stopped.
+    pub(crate) async fn compact(&self, limit: Duration) -> anyhow::Result<()> {
+        let mut compact = tokio::process::Command::new(&self.binary);
+        compact.arg("compact").arg("--data").arg(self.data()).kill_on_drop(true);
+        let output =
+            tokio::time::timeout(limit, compact.output()).await.context("compacting")??;
+        let error = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "lastword compact: {error}");
+        Ok(())
+    }
+
     pub(crate) fn server(&self) -> anyhow::Result<&Server> {
         self.server.as_ref().context("not started")
     }
