@@ -24,7 +24,10 @@ use lastword::{
         WallClock, WriteError,
     },
     protocol::{Delta, Receiver},
-    store::{MergeReport, Moving, OpenError, RemoteBatch, Store, StoreConfig, Writer},
+    store::{
+        LocalBatch, LocalWrite, MergeReport, Moving, OpenError, Operation, RemoteBatch, Request,
+        Store, StoreConfig, Writer,
+    },
 };
 use tokio::task::JoinHandle;
 
@@ -218,6 +221,28 @@ async fn when_the_disk_fails_all_who_wait_are_told_and_nothing_more_is_taken() {
     assert_eq!(node.heads(), heads);
     assert!(!tokio::time::timeout(PATIENCE, follower.changed()).await.unwrap());
     tokio::time::timeout(PATIENCE, node.shutdown()).await.unwrap();
+}
+
+/// A head above a write whose sync failed would claim it, and nobody would ever ask for it.
+#[test]
+fn a_store_that_failed_moves_no_head() {
+    let disk = Disks::default();
+    let (store, mut writer) = disk.open();
+    let write =
+        LocalWrite { table: table(), operation: Operation::Delete { key: Key::new("k").unwrap() } };
+    let batch = LocalBatch {
+        writes: vec![write],
+        create_tables: true,
+        sequence: None,
+        drift_bound_ms: 10_000,
+    };
+    let now_ms = 1_700_000_000_000;
+    writer.apply(now_ms, &[Request::Local(batch.clone())]).unwrap();
+    let heads = store.heads();
+    disk.fail_syncs();
+    writer.apply(now_ms + 1, &[Request::Local(batch)]).unwrap_err();
+    writer.apply(now_ms + 2, &[Request::Advance]).unwrap_err();
+    assert_eq!(store.heads(), heads);
 }
 
 /// With threads to spare a caller who is alone commits by itself; what holds of the writer's thread

@@ -39,8 +39,9 @@ impl Args {
             let bar = ProgressBar::new(0);
             let style = ProgressStyle::with_template("{bar:40} {percent}% of {len} entries, {eta}");
             bar.set_style(style.expect("a sound template"));
-            // The store that is there keeps its origin and its salt.
-            let config = StoreConfig::new(Origin::from_bytes([0; 16]), 0);
+            // A store that is there keeps its own.
+            let fresh_origin = Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+            let config = StoreConfig::new(fresh_origin, rand::random());
             let compacted = Store::compact(&self.data, &config, |done, total| {
                 bar.set_length(total);
                 bar.set_position(done);

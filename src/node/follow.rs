@@ -194,8 +194,8 @@ impl FollowDelta {
         &self.heads
     }
 
-    /// How far the pages of a scan came, capped by the heads: whoever holds every page so far may
-    /// go on from here later, with the same store only. Empty where the rows come from memory.
+    /// How far the pages came, capped by the heads: whoever holds every page so far may go on from
+    /// here later, with the same store only.
     #[must_use]
     pub fn passed(&self) -> &Heads {
         &self.passed

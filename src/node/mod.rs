@@ -259,8 +259,9 @@ impl Node {
     pub async fn begin_write(&self, mutations: Vec<Mutation>) -> Result<Writing, WriteError> {
         let writes = self.writes_of(mutations);
         let request = self.local_request(writes, self.shared.create_tables);
+        let waits = self.door.wait();
         let answer = self.enqueue(request).await?;
-        Ok(Writing::new(answer, self.clone()))
+        Ok(Writing::new(answer, self.clone(), waits))
     }
 
     fn writes_of(&self, mutations: Vec<Mutation>) -> Vec<LocalWrite> {
@@ -286,7 +287,7 @@ impl Node {
             Ok(outcome) => pending::committed(outcome?),
             Err(request) => {
                 let answer = self.enqueue(request).await?;
-                Writing::new(answer, self.clone()).written().await
+                Writing::new(answer, self.clone(), waits).written().await
             }
         }
     }
@@ -330,6 +331,7 @@ impl Node {
     }
 
     async fn request(&self, request: Request) -> Result<Outcome, WriteError> {
+        let _waits = self.door.wait();
         let mut answer = self.enqueue(request).await?;
         self.answered(&mut answer).await
     }

@@ -14,11 +14,13 @@ use crate::{
 pub struct Writing {
     answer: Answer,
     node: Node,
+    /// Later callers are not alone.
+    _waits: Waits,
 }
 
 impl Writing {
-    pub(super) fn new(answer: Answer, node: Node) -> Writing {
-        Writing { answer, node }
+    pub(super) fn new(answer: Answer, node: Node, waits: Waits) -> Writing {
+        Writing { answer, node, _waits: waits }
     }
 
     /// Waits for the commit.

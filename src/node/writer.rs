@@ -132,6 +132,17 @@ fn lock(writer: &Mutex<Option<Writer>>) -> MutexGuard<'_, Option<Writer>> {
     writer.lock().expect("a caller panicked in a commit: this is a bug in lastword")
 }
 
+/// Ends the writer's thread where a caller panics in a commit: the thread says so.
+struct StopOnPanic<'d>(&'d Door);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.queue.try_send(Job::stop());
+        }
+    }
+}
+
 impl Door {
     /// Puts a request into the queue; waits for room in it. `None`: the node has stopped.
     pub(super) async fn enqueue(&self, request: Request) -> Option<Answer> {
@@ -175,7 +186,9 @@ impl Door {
         if !writer.has_room(request.size_bytes()) {
             return Err(request);
         }
+        let stop = StopOnPanic(self);
         let committed = commit(writer, shared, &self.commit_us, &[request]);
+        drop(stop);
         drop(open);
         Ok(match committed {
             Ok(mut outcomes) => Ok(outcomes.pop().expect("one for each request")),
@@ -248,7 +261,9 @@ fn commit(
     match writer.apply(shared.clock.now_ms(), requests) {
         Ok(applied) => {
             let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            commit_us.store(took_us, Ordering::Relaxed);
+            if applied.committed {
+                commit_us.store(took_us, Ordering::Relaxed);
+            }
             shared.announce(&applied.outcomes, applied.rows, &applied.heads, applied.committed);
             Ok(applied.outcomes)
         }

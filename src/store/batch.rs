@@ -201,13 +201,23 @@ impl Batch {
 
     /// Adds what was changed to memory, as commit number `sequence`; gives the rows, as they stand
     /// now: origin by origin, in the order of their stamps.
+    ///
+    /// Whoever keeps one of them keeps the record, unless most of it is something else: a key that
+    /// many callers wrote at once leaves one row, and it alone.
     pub(super) fn into_memory(
-        self,
+        mut self,
         memory: &Memory,
         sequence: u64,
     ) -> Result<Vec<Row>, StoreError> {
         memory.add_log_bytes(self.record.len());
+        if self.record.capacity() > self.record.len() / 2 * 3 {
+            self.record.shrink_to_fit();
+        }
         let record = Bytes::from(self.record);
+        let standing = |entry: &&Entry| !entry.replaced && entry.table.is_some();
+        let length = |entry: &Entry| entry.value.as_ref().map_or(0, Range::len) + entry.key.len();
+        let row_bytes: usize = self.entries.iter().filter(standing).map(length).sum();
+        let alone = row_bytes < record.len() / 2;
         let mut rows = Vec::with_capacity(self.entries.len());
         for Entry { spot, key, value, table, .. } in
             self.entries.into_iter().filter(|entry| !entry.replaced)
@@ -216,7 +226,11 @@ impl Batch {
             let value = value.map(|value| record.slice(value));
             match (table, value) {
                 (Some(table), Some(value)) => {
-                    let row = codec::row(table, &key, value.clone())?;
+                    let row = if alone {
+                        codec::row(table, &detached(&key), detached(&value))?
+                    } else {
+                        codec::row(table, &key, value.clone())?
+                    };
                     memory.add_row(spot, key, sequence, row.body.version(), value);
                     rows.push(row);
                 }
@@ -232,6 +246,10 @@ impl Batch {
         }
         Ok(rows)
     }
+}
+
+fn detached(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// A hash is one already.

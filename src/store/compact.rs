@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The copy's name within the data folder, while it is made.
-const COPY_FILE: &str = "lastword.redb.compact";
+pub(super) const COPY_FILE: &str = "lastword.redb.compact";
 /// So many entries are copied in one transaction.
 const COPY_ENTRIES: u64 = 200_000;
 
@@ -55,28 +55,48 @@ impl Store {
         writer.move_all()?;
         drop(writer);
 
-        let folder_error = |source| OpenError::Folder { path: data.to_owned(), source };
-        let copy_path = data.join(COPY_FILE);
-        file::remove_where_present(&copy_path).map_err(folder_error)?;
-        let mut copy = Database::builder()
-            .set_cache_size(config.cache_bytes)
-            .create(&copy_path)
-            .map_err(|source| OpenError::of_database(&copy_path, source))?;
-        copy_tables(&store.shared.database, &copy, &progress)?;
-        // What the last transactions let go of lies at the end.
-        copy.compact().map_err(StoreError::from)?;
-        drop(copy);
-
-        // The old file is locked until here; whoever opens the folder from now on finds the new one,
-        // which says of every commit in the log that it has it.
-        std::fs::rename(&copy_path, &path).map_err(folder_error)?;
-        let folder = File::open(data).and_then(|folder| folder.sync_all());
-        folder.map_err(folder_error)?;
-        let log = File::options().write(true).open(data.join(LOG_FILE));
-        log.and_then(|log| log.set_len(0)).map_err(folder_error)?;
+        let copy = data.join(COPY_FILE);
+        let written = write_copy(&store, &copy, &config, &progress).and_then(|()| {
+            // Both files have all that the log has; while the old one is locked nobody adds to it.
+            let emptied = File::options().write(true).open(data.join(LOG_FILE));
+            let replaced = emptied.and_then(|log| {
+                log.set_len(0)?;
+                log.sync_all()?;
+                std::fs::rename(&copy, &path)?;
+                File::open(data)?.sync_all()
+            });
+            replaced.map_err(|source| OpenError::Folder { path: data.to_owned(), source })
+        });
+        if let Err(error) = written {
+            // Its room may be what the node needs to start.
+            let _ = file::remove_where_present(&copy);
+            return Err(error);
+        }
         let rows = store.snapshot().rows()?;
         Ok(Compacted { rows, before_bytes, after_bytes: store.file_bytes() })
     }
+}
+
+/// Makes the copy, durable, for whoever owns the file that it replaces.
+fn write_copy(
+    store: &Store,
+    path: &Path,
+    config: &StoreConfig,
+    progress: &impl Fn(u64, u64),
+) -> Result<(), OpenError> {
+    let folder_error = |source| OpenError::Folder { path: path.to_owned(), source };
+    file::remove_where_present(path).map_err(folder_error)?;
+    let mut copy = Database::builder()
+        .set_cache_size(config.cache_bytes)
+        .create(path)
+        .map_err(|source| OpenError::of_database(path, source))?;
+    if let Some(original) = &store.shared.path {
+        file::give_to_owner_of(original, path).map_err(folder_error)?;
+    }
+    copy_tables(&store.shared.database, &copy, progress)?;
+    // What the last transactions let go of lies at the end.
+    copy.compact().map_err(StoreError::from)?;
+    Ok(())
 }
 
 /// Copies every table, each in the order of its keys.

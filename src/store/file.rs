@@ -66,6 +66,17 @@ pub(super) fn remove_where_present(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives a file the owner and the permissions of another.
+pub(super) fn give_to_owner_of(original: &Path, file: &Path) -> io::Result<()> {
+    let like = std::fs::metadata(original)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, chown};
+        chown(file, Some(like.uid()), Some(like.gid()))?;
+    }
+    std::fs::set_permissions(file, like.permissions())
+}
+
 /// What a file takes of the disk, in bytes; 0 where there is none. Less than its length where redb
 /// made it longer than it needs yet.
 pub(super) fn disk_bytes(path: &Path) -> u64 {

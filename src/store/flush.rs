@@ -77,10 +77,11 @@ impl Mover {
     pub(super) fn start(shared: Arc<Shared>, returned: Returned) -> std::io::Result<Mover> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(1);
         let state = Arc::new(State::default());
-        let of_thread = Arc::clone(&state);
+        let of_thread = Ends(Arc::clone(&state));
         let thread = thread::Builder::new().name("lastword-mover".into()).spawn(move || {
             // A memory takes a while to free: it is done here, not by the reader who saw it last.
             let mut moved: Vec<Arc<Memory>> = Vec::new();
+            let Ends(state) = &of_thread;
             loop {
                 moved.retain(|memory| Arc::strong_count(memory) > 1);
                 let job = match queue.recv_timeout(RELEASE_EVERY) {
@@ -89,8 +90,8 @@ impl Mover {
                     Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 };
                 moved.push(Arc::clone(&job.memory));
-                let outcome = run(&shared, &returned, job, |done| of_thread.set(|p| p.done = done));
-                of_thread.set(|progress| {
+                let outcome = run(&shared, &returned, job, |done| state.set(|p| p.done = done));
+                state.set(|progress| {
                     progress.busy = false;
                     progress.failure = outcome.err().map(|error| error.to_string());
                 });
@@ -121,6 +122,20 @@ impl Mover {
         let jobs = self.jobs.as_ref().expect("open until it is dropped");
         // The thread ends after the sender only.
         let _ = jobs.send(job);
+    }
+}
+
+/// Lets nobody wait for a mover that has ended.
+struct Ends(Arc<State>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set(|progress| {
+                progress.busy = false;
+                progress.failure = Some("the mover panicked: this is a bug in lastword".into());
+            });
+        }
     }
 }
 

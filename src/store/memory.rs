@@ -252,7 +252,7 @@ impl Filter {
     }
 
     fn bit(&self, half: usize) -> (&AtomicU64, u64) {
-        (&self.words[half / 64 & (self.words.len() - 1)], 1 << (half % 64))
+        (&self.words[(half / 64) & (self.words.len() - 1)], 1 << (half % 64))
     }
 }
 

@@ -185,7 +185,8 @@ impl Store {
             .set_cache_size(config.cache_bytes)
             .create(&path)
             .map_err(|source| OpenError::of_database(&path, source))?;
-        // redb holds the lock: whoever has the one file has the other.
+        // redb holds the lock: whoever has the one file has the others.
+        file::remove_where_present(&data.join(compact::COPY_FILE)).map_err(folder_error)?;
         let log_path = data.join(LOG_FILE);
         if !log_path.exists() && !tables::is_new(&database)? {
             return Err(OpenError::LogMissing { path: log_path });

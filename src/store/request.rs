@@ -201,7 +201,7 @@ pub struct Applied {
     /// One for each request, in order.
     pub outcomes: Vec<Outcome>,
     /// The rows that this group changed, as they stand after it: origin by origin, in the order of
-    /// their stamps, and in memory of their own.
+    /// their stamps. They share memory, of which they are at least about half.
     pub rows: Vec<Row>,
     /// What the store has incorporated with them.
     pub heads: Arc<Heads>,

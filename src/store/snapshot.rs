@@ -91,7 +91,8 @@ impl Snapshot {
         self.changes(above)?.count_up_to(max)
     }
 
-    /// The oldest stamp above `above`; `None`: nothing lies there. Costs a look-up an origin.
+    /// The oldest stamp above `above`; `None`: nothing lies there. Costs a look-up an origin, and one
+    /// for each row that lay there and was replaced since memory last moved into redb.
     ///
     /// # Errors
     ///

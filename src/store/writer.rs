@@ -40,6 +40,8 @@ pub struct Writer {
     moved: Result<(), StoreError>,
 }
 
+/// What a commit of a few rows takes besides them, at most: heads, contexts, a conflict or two.
+const SLACK_BYTES: usize = 64 << 10;
 /// How far memory grows beyond its size while the one before it moves into redb, in its sizes.
 const MEMORY_GROWTH_MAX: f64 = 0.5;
 
@@ -61,11 +63,12 @@ impl Writer {
         self.clock.last().ms().saturating_sub(now_ms)
     }
 
-    /// Whether a commit of about so many bytes leaves memory where it is: it will wait for the disk
-    /// alone.
+    /// Whether a commit of a few rows, of about so many bytes, leaves memory where it is: it will
+    /// wait for the disk alone.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.store.published().view.memories[0].log_bytes() + bytes < self.memory_bytes
+        let log_bytes = self.store.published().view.memories[0].log_bytes();
+        log_bytes + bytes + SLACK_BYTES < self.memory_bytes
     }
 
     /// Applies a group of requests in one durable transaction.
@@ -78,6 +81,10 @@ impl Writer {
     /// whole group may be found there at the next start. Whether the store can go on is doubtful:
     /// stop the node.
     pub fn apply(&mut self, now_ms: u64, requests: &[Request]) -> Result<Applied, StoreError> {
+        // Not even a head: it would claim the write that is in doubt.
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
         let published = self.store.published();
         if requests.iter().all(|request| matches!(request, Request::Advance)) {
             let head = self.clock.advance(now_ms);
@@ -102,9 +109,6 @@ impl Writer {
         now_ms: u64,
         requests: &[Request],
     ) -> Result<Applied, StoreError> {
-        if self.failed {
-            return Err(StoreError::Failed);
-        }
         self.failed = true;
         std::mem::replace(&mut self.moved, Ok(()))?;
         let applied = self.try_commit(published, now_ms, requests)?;

@@ -103,3 +103,25 @@ fn a_store_has_so_many_tables_and_no_more() {
     site.try_write(vec![in_table(5)]).unwrap();
     site.check();
 }
+
+/// What follows the store keeps the rows of many commits, and counts them alone.
+#[test]
+fn the_one_row_that_many_callers_left_does_not_keep_what_they_wrote() {
+    let mut site = Site::new(1);
+    let requests: Vec<_> =
+        (0..100).map(|_| Request::Local(site.batch(vec![put("k", "value")]))).collect();
+    let applied = site.apply(&requests);
+    let [row] = &applied.rows[..] else { panic!("{:?}", applied.rows) };
+    assert!(row.body.bytes().is_unique(), "it shares the memory of the record");
+    let spread: Vec<_> = (0..100)
+        .map(|n| {
+            let key = Key::new(format!("{n:03}")).unwrap();
+            let operation = Operation::Put { key, value: "value".into(), expires_at_ms: None };
+            Request::Local(site.batch(vec![LocalWrite { table: table(), operation }]))
+        })
+        .collect();
+    let applied = site.apply(&spread);
+    assert_eq!(applied.rows.len(), 100);
+    assert!(!applied.rows[0].body.bytes().is_unique(), "one copy serves all");
+    site.check();
+}
