@@ -174,6 +174,7 @@ fn how(out: &mut String, settings: &Settings) -> fmt::Result {
 /// What is not reached, and every figure in which somebody else is better.
 fn losses(out: &mut String, results: &[Result]) -> fmt::Result {
     out.push_str("\n## Where lastword loses\n\n");
+    out.push_str("Why: [ARCHITECTURE.md](ARCHITECTURE.md#what-we-lose-and-why).\n\n");
     let mut lines = Vec::new();
     for result in results {
         let name = result.case.name;
