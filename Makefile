@@ -27,7 +27,7 @@ demo: ## two sites, two MariaDB, one truth, on this terminal (KEEP=1 leaves it r
 test: setup ## everything CI runs: format, lints, tests, documentation, clients
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --locked
+	cargo test --workspace --locked
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	scripts/smoke.sh
 	@if cargo deny --version >/dev/null 2>&1; then \

@@ -558,8 +558,9 @@ impl Peer {
     }
 }
 
-/// One follower after another, each cut off anywhere, while many write: nothing is missed.
-async fn follow_while_many_write(recent_bytes_max: usize, seed: u64) {
+/// One follower after another, each cut off anywhere, while many write: nothing is missed. Gives how
+/// many deltas came from memory.
+async fn follow_while_many_write(recent_bytes_max: usize, seed: u64) -> u32 {
     let disk = Disks::default();
     let node = node_on(&disk, |config| config.recent_bytes_max = recent_bytes_max).await;
     let mut dice = Dice::new(seed);
@@ -650,14 +651,17 @@ async fn follow_while_many_write(recent_bytes_max: usize, seed: u64) {
     assert!(peer.claimed.covers(&node.heads()));
     let rows = node.snapshot().rows().unwrap();
     assert_eq!(peer.rows.len() as u64, rows);
-    assert!(recent_bytes_max < 1_000 || from_memory > 0);
+    from_memory
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_is_missed_while_many_write() {
-    for seed in 0..15 {
-        for recent_bytes_max in [600, 1 << 20] {
-            follow_while_many_write(recent_bytes_max, seed).await;
+    for recent_bytes_max in [600, 1 << 20] {
+        let mut from_memory = 0;
+        for seed in 0..15 {
+            from_memory += follow_while_many_write(recent_bytes_max, seed).await;
         }
+        // Writers may be through before a follower has begun its second delta; not always.
+        assert!(recent_bytes_max < 1_000 || from_memory > 0);
     }
 }
