@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ReadError, WriteError};
@@ -284,7 +284,11 @@ impl Node {
             return Err(self.stopped_error());
         }
         match self.door.commit_alone(&self.shared, &waits, request) {
-            Ok(outcome) => pending::committed(outcome?),
+            Ok(outcome) => {
+                // Who writes in a loop lets others have the thread now and then.
+                consume_budget().await;
+                pending::committed(outcome?)
+            }
             Err(request) => {
                 let answer = self.enqueue(request).await?;
                 Writing::new(answer, self.clone(), waits).written().await
@@ -313,7 +317,10 @@ impl Node {
             return Err(self.stopped_error());
         }
         match self.door.commit_alone(&self.shared, &waits, Request::Remote(batch)) {
-            Ok(outcome) => Ok(Merging::done(outcome?, self.clone(), waits)),
+            Ok(outcome) => {
+                consume_budget().await;
+                Ok(Merging::done(outcome?, self.clone(), waits))
+            }
             Err(request) => {
                 let answer = self.enqueue(request).await?;
                 Ok(Merging::waiting(answer, self.clone(), waits))

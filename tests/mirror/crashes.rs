@@ -40,6 +40,8 @@ impl Load {
                 });
                 node.write(rows.collect()).await.unwrap();
                 commits += 1;
+                // A busy site, not all that the machine can do: MySQL has to catch up afterwards.
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             commits
         });

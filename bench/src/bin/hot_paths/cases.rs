@@ -345,6 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[ignore = "minutes in a development build; make bench-check runs each case anyway"]
     fn each_case_does_its_rounds() {
         for case in CASES {
             let mut round = (case.prepare)(2);
