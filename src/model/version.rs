@@ -124,6 +124,15 @@ pub struct Version {
     pub origin: Origin,
 }
 
+impl Version {
+    /// The order of the change index and of a delta: origin by origin, each in the order of its
+    /// stamps.
+    #[must_use]
+    pub fn in_index(self) -> (Origin, Hlc) {
+        (self.origin, self.hlc)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.hlc, self.origin)

@@ -75,10 +75,7 @@ pub(super) fn as_they_stand(commits: &[Arc<Commit>]) -> Vec<Row> {
     }
     let stands = |row: &&Row| newest[&(&row.table, &row.key)] == row.body.version();
     let mut rows: Vec<Row> = rows().filter(stands).cloned().collect();
-    rows.sort_unstable_by_key(|row| {
-        let version = row.body.version();
-        (version.origin, version.hlc)
-    });
+    rows.sort_unstable_by_key(|row| row.body.version().in_index());
     rows
 }
 

@@ -177,7 +177,7 @@ impl Open {
             return;
         }
         if let Some((origin, hlc)) = self.current {
-            if (origin, hlc) >= (version.origin, version.hlc) {
+            if (origin, hlc) >= version.in_index() {
                 // The peer breaks the rules: no telling what is through, nor what was.
                 self.unordered = true;
                 tentative.clone_from(&self.tentative_before);
@@ -187,7 +187,7 @@ impl Open {
                 tentative.raise(origin, self.snapshot_heads.get(origin));
             }
         }
-        self.current = Some((version.origin, version.hlc));
+        self.current = Some(version.in_index());
         let capped = version.hlc.min(self.snapshot_heads.get(version.origin));
         tentative.raise(version.origin, capped);
     }

@@ -237,10 +237,7 @@ impl Batch {
                 (_, value) => memory.add(spot, key, sequence, value),
             }
         }
-        let order = |row: &Row| {
-            let version = row.body.version();
-            (version.origin, version.hlc)
-        };
+        let order = |row: &Row| row.body.version().in_index();
         if !rows.is_sorted_by_key(order) {
             rows.sort_unstable_by_key(order);
         }

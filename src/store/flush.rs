@@ -26,7 +26,12 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Shared, StoreError, codec, log::Returned, memory::Memory, tables, tables::Space, view::Base,
+    Shared, StoreError, codec,
+    log::Returned,
+    memory::Memory,
+    tables,
+    tables::Space,
+    view::{Base, View},
 };
 use crate::model::Version;
 
@@ -172,19 +177,24 @@ pub(super) fn run(
     let mut index: Vec<(Version, Bytes)> = Vec::new();
     while rows.peek().is_some() {
         move_rows(shared, rows.by_ref().take(shared.move_rows), &mut index)?;
-        let base = Arc::new(Base::of(&shared.database)?);
-        shared.change_published(|published| published.view.base = base);
+        publish(shared, |_| ())?;
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 entries")]
         progress(index.len() as f64 / memory.len().max(1) as f64);
     }
     drop(rows);
     move_rest(shared, &memory, index, sequence)?;
+    publish(shared, |view| view.memories.retain(|other| !Arc::ptr_eq(other, &memory)))?;
+    returned.lock().expect("no holder of this lock panics").extend(segments);
+    Ok(())
+}
+
+/// Lets readers see redb as it is now, and the view changed with it.
+fn publish(shared: &Shared, change: impl FnOnce(&mut View)) -> Result<(), StoreError> {
     let base = Arc::new(Base::of(&shared.database)?);
     shared.change_published(|published| {
         published.view.base = base;
-        published.view.memories.retain(|other| !Arc::ptr_eq(other, &memory));
+        change(&mut published.view);
     });
-    returned.lock().expect("no holder of this lock panics").extend(segments);
     Ok(())
 }
 
@@ -211,7 +221,7 @@ fn move_rows(
             index.extend(version.map(|version| (version, place)));
         }
     }
-    replaced.sort_unstable_by_key(|version| (version.origin, version.hlc));
+    replaced.sort_unstable_by_key(|version| version.in_index());
     {
         let mut table = write.open_table(Space::Changes.table())?;
         for version in replaced {
@@ -229,7 +239,7 @@ fn move_rest(
     mut index: Vec<(Version, Bytes)>,
     sequence: u64,
 ) -> Result<(), StoreError> {
-    index.sort_unstable_by_key(|(version, _)| (version.origin, version.hlc));
+    index.sort_unstable_by_key(|(version, _)| version.in_index());
     let write = tables::begin_write(&shared.database)?;
     add_to_index(&mut write.open_table(Space::Changes.table())?, &index)?;
     for space in Space::ALL {

@@ -72,7 +72,7 @@ impl Memory {
         version: Version,
         body: Bytes,
     ) {
-        self.changes.insert((version.origin, version.hlc), place.clone());
+        self.changes.insert(version.in_index(), place.clone());
         self.add(spot, place, sequence, Some(body));
     }
 
