@@ -74,11 +74,24 @@ impl VersionVector {
         other.0.iter().all(|&(origin, hlc)| hlc <= self.get(origin))
     }
 
-    /// With every stamp at or above `limit` lowered to `to`, which lies below it.
+    /// With every stamp at or above `limit` lowered to `to`, which lies below it. Closed origins stay
+    /// closed.
     #[must_use]
     pub fn clipped(&self, limit: Hlc, to: Hlc) -> VersionVector {
-        let clip = |hlc: Hlc| if hlc < limit { hlc } else { to };
+        let clip = |hlc: Hlc| if hlc < limit || hlc.is_closed() { hlc } else { to };
         self.0.iter().map(|&(origin, hlc)| (origin, clip(hlc))).collect()
+    }
+
+    /// The greatest stamp of an origin that is not closed.
+    #[must_use]
+    pub fn greatest_open(&self) -> Hlc {
+        self.0.iter().map(|&(_, hlc)| hlc).filter(|hlc| !hlc.is_closed()).max().unwrap_or_default()
+    }
+
+    /// Of each origin the lesser stamp of the two: what both have.
+    #[must_use]
+    pub fn meet(&self, other: &VersionVector) -> VersionVector {
+        self.0.iter().map(|&(origin, hlc)| (origin, hlc.min(other.get(origin)))).collect()
     }
 
     /// The origins named and their stamps, in the order of the origins.
@@ -182,6 +195,9 @@ mod tests {
             prop_assert!(joined(&a, &b).covers(&a) && joined(&a, &b).covers(&b));
             prop_assert!(!(c.covers(&a) && c.covers(&b)) || c.covers(&joined(&a, &b)));
             prop_assert_eq!(a.covers(&b) && b.covers(&a), a == b);
+            let both = a.meet(&b);
+            prop_assert!(a.covers(&both) && b.covers(&both));
+            prop_assert!(!(a.covers(&c) && b.covers(&c)) || both.covers(&c));
         }
 
         #[test]

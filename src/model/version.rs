@@ -17,7 +17,8 @@ pub struct Hlc(u64);
 impl Hlc {
     /// Before every write.
     pub const ZERO: Hlc = Hlc(0);
-    /// The greatest stamp there is.
+    /// The greatest stamp there is. No write has it: as a head it says that its origin is *closed*,
+    /// that all of its writes there will ever be are here.
     pub const MAX: Hlc = Hlc(u64::MAX);
 
     /// A stamp from its 64 bits.
@@ -57,6 +58,12 @@ impl Hlc {
     #[must_use]
     pub const fn next(self) -> Hlc {
         Hlc(self.0.saturating_add(1))
+    }
+
+    /// Whether, as a head, this one says that its origin is closed.
+    #[must_use]
+    pub const fn is_closed(self) -> bool {
+        self.0 == u64::MAX
     }
 
     /// Whether this stamp leads `now_ms` by more than `bound_ms`.

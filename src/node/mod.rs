@@ -15,7 +15,6 @@
 
 mod error;
 mod follow;
-mod members;
 mod mutation;
 mod pending;
 mod recent;
@@ -50,13 +49,12 @@ pub use time::{SystemClock, WallClock};
 
 use crate::{
     model::{Heads, Hlc, Origin, Row},
-    protocol::SequenceIds,
+    protocol::{SequenceIds, SystemRow, member_row},
     store::{
-        LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot, Store,
-        StoreConfig, StoreError, Writer, Written,
+        LocalBatch, LocalWrite, OpenError, Operation, Outcome, RemoteBatch, Request, Snapshot,
+        Store, StoreConfig, StoreError, Writer, Written,
     },
 };
-use members::Members;
 use recent::Recent;
 use writer::{Answer, Door};
 
@@ -141,7 +139,6 @@ struct Shared {
     started_ms: u64,
     recent: RwLock<Recent>,
     bell: watch::Sender<Pulse>,
-    members: Members,
     reports: Reports,
     counters: Counters,
     failure: OnceLock<String>,
@@ -186,7 +183,6 @@ impl Node {
     ) -> Result<Node, OpenError> {
         let pulse = Pulse { sequence: 0, heads: store.heads() };
         let shared = Arc::new(Shared {
-            members: Members::load(&store.snapshot())?,
             site: config.site,
             cluster: config.cluster,
             sequence: config.sequence,
@@ -221,11 +217,7 @@ impl Node {
         if self.site_of(origin).as_deref() == Some(self.site()) {
             return Ok(());
         }
-        let write = LocalWrite {
-            table: members::table(),
-            operation: members::announcement(origin, self.site()),
-        };
-        match self.announce_as(write).await {
+        match self.write_system(member_row(origin, self.site())).await {
             Ok(_) => Ok(()),
             // The clock leads: the name comes with a later start; nothing depends on it.
             Err(WriteError::Refused(reason)) => {
@@ -236,8 +228,11 @@ impl Node {
         }
     }
 
-    async fn announce_as(&self, write: LocalWrite) -> Result<Committed, WriteError> {
-        self.commit_local(vec![write], true).await
+    /// Writes a row of a system table, as this site's own write.
+    async fn write_system(&self, row: SystemRow) -> Result<Committed, WriteError> {
+        let SystemRow { table, key, value } = row;
+        let operation = Operation::Put { key, value: value.into(), expires_at_ms: None };
+        self.commit_local(vec![LocalWrite { table, operation }], true).await
     }
 
     /// Writes a client's mutations in one atomic, durable commit.
@@ -486,7 +481,7 @@ impl Node {
     /// The name of the site whose store this is, once this node has heard of it.
     #[must_use]
     pub fn site_of(&self, origin: Origin) -> Option<Arc<str>> {
-        self.shared.members.site_of(origin)
+        self.shared.store.site_of(origin)
     }
 
     /// Where links and mirrors say how they are.
@@ -529,13 +524,12 @@ impl Shared {
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
                 }
-                Outcome::Local(Err(_)) | Outcome::Advanced => {}
+                _ => {}
             }
         }
         if committed {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
         }
-        self.members.learn(&rows);
         let mut recent = self.recent.write().expect("no holder of this lock panics");
         let sequence = if rows.is_empty() {
             self.bell.borrow().sequence

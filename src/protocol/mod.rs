@@ -4,6 +4,7 @@
 //! clock.rs      the hybrid logical clock
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
+//! members.rs    who belongs to the cluster, and what follows from it
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
 //! sender.rs     what the other side lacks, and from where on to send it
 //! ```
@@ -14,12 +15,17 @@
 mod clock;
 mod frame;
 mod handshake;
+mod members;
 mod receiver;
 mod sender;
 
 pub use clock::Clock;
 pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds};
 pub use handshake::{Refusal, check_hello};
+pub use members::{
+    MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
+    admission_row, member_row, removal_row, seal_row,
+};
 pub use receiver::{DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
 pub use sender::Sender;
 

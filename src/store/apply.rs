@@ -16,8 +16,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    CONFLICTS_KEPT_MAX, LocalBatch, LocalWrite, MergeReport, Operation, Published, RefusedError,
-    RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
+    CONFLICTS_KEPT_MAX, Cluster, LocalBatch, LocalWrite, MergeReport, Operation, Published,
+    RefusedError, RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
     batch::Batch,
     codec::{self, TableId},
     memory::Spot,
@@ -28,7 +28,7 @@ use crate::{
         Body, BodyParts, CONTEXT_ORIGINS_MAX, Context, Heads, Hlc, Key, Knowledge, Origin, Row,
         TableName, Version, Winner, merge,
     },
-    protocol::Clock,
+    protocol::{Clock, admission_in},
 };
 
 /// What a transaction leaves to be made durable and published.
@@ -36,23 +36,30 @@ pub(super) struct Finished {
     pub(super) batch: Batch,
     pub(super) heads: Heads,
     pub(super) names: Option<TableIds>,
+    pub(super) cluster: Option<Cluster>,
+    /// Rows that were taken away, without a tombstone.
+    pub(super) rows_removed: u64,
 }
 
 /// One commit under way, and what it has done so far.
 pub(super) struct Transaction<'t> {
-    origin: Origin,
-    clock: &'t mut Clock,
-    now_ms: u64,
-    names: Cow<'t, TableIds>,
-    heads: Heads,
-    durable_heads: &'t Heads,
+    pub(super) origin: Origin,
+    pub(super) clock: &'t mut Clock,
+    pub(super) now_ms: u64,
+    pub(super) names: Cow<'t, TableIds>,
+    pub(super) heads: Heads,
+    pub(super) cluster: Cow<'t, Cluster>,
+    pub(super) published: &'t Published,
+    /// Up to where this store had incorporated every write when the transaction began.
+    horizon: Hlc,
     /// The table that was looked up last: mostly it is the next one too.
     last_table: Option<(TableName, TableId)>,
     /// Where the place of the row under way is put together.
     place: Vec<u8>,
     conflicts_recorded: u64,
     rows_added: u64,
-    batch: Batch,
+    pub(super) rows_removed: u64,
+    pub(super) batch: Batch,
 }
 
 impl<'t> Transaction<'t> {
@@ -70,27 +77,32 @@ impl<'t> Transaction<'t> {
             now_ms,
             names: Cow::Borrowed(&published.tables),
             heads: (*published.heads).clone(),
-            durable_heads: &published.heads,
+            horizon: published.cluster.horizon(&published.heads),
+            cluster: Cow::Borrowed(&published.cluster),
+            published,
             last_table: None,
             place: Vec::new(),
             conflicts_recorded: 0,
             rows_added: 0,
+            rows_removed: 0,
             batch,
         }
     }
 
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
     pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
-        if speaks {
+        // Who is being admitted has nothing to say yet.
+        if speaks && self.cluster.joining.is_none() {
             self.heads.raise(self.origin, self.clock.last());
         }
         for (origin, hlc) in self.heads.iter() {
-            if hlc > self.durable_heads.get(origin) {
+            if hlc > self.published.heads.get(origin) {
                 self.batch.put_number(Space::Heads, origin.as_bytes(), hlc.bits());
             }
         }
-        if self.rows_added > 0 {
+        if self.rows_added != self.rows_removed {
             let rows = self.batch.number(Space::State, tables::STATE_ROWS)? + self.rows_added;
+            let rows = rows.saturating_sub(self.rows_removed);
             self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
         }
         if self.conflicts_recorded > 0 {
@@ -100,7 +112,12 @@ impl<'t> Transaction<'t> {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
         };
-        Ok(Finished { batch: self.batch, heads: self.heads, names })
+        let cluster = match self.cluster {
+            Cow::Owned(cluster) => Some(cluster),
+            Cow::Borrowed(_) => None,
+        };
+        let rows_removed = self.rows_removed;
+        Ok(Finished { batch: self.batch, heads: self.heads, names, cluster, rows_removed })
     }
 
     /// Counts the conflicts, and lets the oldest go that are too many.
@@ -167,6 +184,9 @@ impl<'t> Transaction<'t> {
             let bound_ms = batch.drift_bound_ms;
             return Ok(Err(RefusedError::ClockAhead { ahead_ms, bound_ms }));
         }
+        if let Some(refused) = self.cluster.refuses_writes(self.origin, &self.heads) {
+            return Ok(Err(refused));
+        }
         let mut new_tables = Vec::new();
         let is_known = |table| self.last_table.as_ref().is_some_and(|(last, _)| last == table);
         for LocalWrite { table, .. } in batch.writes.iter().filter(|write| !is_known(&write.table))
@@ -230,7 +250,7 @@ impl<'t> Transaction<'t> {
         self.batch.number(Space::Sequences, &id.0.to_be_bytes())
     }
 
-    fn write_row(
+    pub(super) fn write_row(
         &mut self,
         id: TableId,
         table: &TableName,
@@ -240,7 +260,7 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Version, bool), StoreError> {
         let (place, spot) = self.locate(id, key);
         let local = self.standing(spot, &place)?;
-        let known = match &local {
+        let mut known = match &local {
             None => Knowledge::default(),
             Some(local) => {
                 let kept = self.kept_knowledge(&place)?;
@@ -253,6 +273,7 @@ impl<'t> Transaction<'t> {
                 known
             }
         };
+        known.seen = known.seen.max(self.horizon);
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
         debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
         let context = context_of_a_write(&known, self.origin);
@@ -262,13 +283,20 @@ impl<'t> Transaction<'t> {
         self.batch.put_row(spot, &place, table, |record| {
             parts.encode(record);
         });
+        if value.is_none() || expires_at_ms.is_some() || local.as_ref().is_some_and(may_die) {
+            self.note_death(&place, local.as_ref(), &Body::new(&parts));
+        }
+        if table.is_system() {
+            let body = Body::new(&parts);
+            self.learn(&Row { table: table.clone(), key: key.clone(), body });
+        }
         self.place = place;
         let existed = local.is_some_and(|local| local.is_live(self.now_ms));
         Ok((version, existed))
     }
 
     /// A row's place, to be given back in `self.place`, and its spot.
-    fn locate(&mut self, table: TableId, key: &Key) -> (Vec<u8>, Spot) {
+    pub(super) fn locate(&mut self, table: TableId, key: &Key) -> (Vec<u8>, Spot) {
         let mut place = std::mem::take(&mut self.place);
         codec::set_place(&mut place, table, key.as_slice());
         let spot = Spot::of(Space::Rows, &place);
@@ -281,10 +309,7 @@ impl<'t> Transaction<'t> {
             self.merge_row(row, &mut report)?;
         }
         if let Some(claim) = &batch.claim {
-            for (origin, hlc) in claim.iter() {
-                self.heads.raise(origin, hlc);
-                self.clock.observe(hlc);
-            }
+            self.claim(claim);
         }
         let sender = batch.sender.as_bytes();
         match (&batch.claim, &batch.tentative) {
@@ -301,7 +326,23 @@ impl<'t> Transaction<'t> {
         Ok(report)
     }
 
-    fn merge_row(&mut self, row: &Row, report: &mut MergeReport) -> Result<(), StoreError> {
+    /// Raises the heads: all of it is here.
+    pub(super) fn claim(&mut self, claim: &Heads) {
+        for (origin, hlc) in claim.iter() {
+            if !hlc.is_closed() {
+                self.heads.raise(origin, hlc);
+                self.clock.observe(hlc);
+            } else if self.cluster.members.get(origin).is_some_and(|m| m.removal.is_some()) {
+                self.heads.raise(origin, hlc);
+            }
+        }
+    }
+
+    pub(super) fn merge_row(
+        &mut self,
+        row: &Row,
+        report: &mut MergeReport,
+    ) -> Result<(), StoreError> {
         let version = row.body.version();
         self.clock.observe(version.hlc);
         // What is claimed and not here was superseded, or died and is purged.
@@ -325,7 +366,7 @@ impl<'t> Transaction<'t> {
     ) -> Result<(), StoreError> {
         let Some(local) = self.standing(spot, place)? else {
             self.rows_added += 1;
-            self.put_peers(place, spot, row, report);
+            self.put_peers(place, spot, None, row, report);
             return Ok(());
         };
         if local.version() == row.body.version() {
@@ -348,16 +389,50 @@ impl<'t> Transaction<'t> {
             self.batch.remove(Space::Known, place);
         }
         match merged.winner {
-            Winner::Incoming => self.put_peers(place, spot, row, report),
+            Winner::Incoming => self.put_peers(place, spot, Some(&local), row, report),
             Winner::Local => report.passed_over += 1,
         }
         Ok(())
     }
 
-    fn put_peers(&mut self, place: &[u8], spot: Spot, row: &Row, report: &mut MergeReport) {
+    fn put_peers(
+        &mut self,
+        place: &[u8],
+        spot: Spot,
+        local: Option<&Body>,
+        row: &Row,
+        report: &mut MergeReport,
+    ) {
         let bytes = row.body.bytes();
         self.batch.put_row(spot, place, &row.table, |record| record.extend_from_slice(bytes));
+        if may_die(&row.body) || local.is_some_and(may_die) {
+            self.note_death(place, local, &row.body);
+        }
+        if row.table.is_system() {
+            self.learn(row);
+        }
         report.stored += 1;
+    }
+
+    /// Keeps the index of dead rows: `new` stands where `old` stood.
+    pub(super) fn note_death(&mut self, place: &[u8], old: Option<&Body>, new: &Body) {
+        if let Some(from) = old.and_then(codec::dead_from) {
+            self.batch.remove(Space::Dead, &codec::dead_key(from, place));
+        }
+        if let Some(from) = codec::dead_from(new) {
+            self.batch.put(Space::Dead, &codec::dead_key(from, place), &[]);
+        }
+    }
+
+    /// Takes note of a row of a system table that stands now.
+    fn learn(&mut self, row: &Row) {
+        if !self.cluster.to_mut().members.learn(row) {
+            return;
+        }
+        // An admitted store stamps above its admission only: what it wrote before comes anew.
+        if let Some((origin, admission)) = admission_in(row) {
+            self.heads.raise(origin, admission);
+        }
     }
 
     /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
@@ -370,7 +445,7 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {
+    pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {
         self.batch.get_at(spot, Space::Rows, place)?.map(codec::body).transpose()
     }
 
@@ -380,7 +455,7 @@ impl<'t> Transaction<'t> {
         kept.map(|value| codec::split_known_value(&value)).transpose()
     }
 
-    fn table_id(&mut self, table: &TableName) -> TableId {
+    pub(super) fn table_id(&mut self, table: &TableName) -> TableId {
         if let Some((last, id)) = &self.last_table
             && last == table
         {
@@ -398,6 +473,10 @@ impl<'t> Transaction<'t> {
         self.last_table = Some((table.clone(), id));
         id
     }
+}
+
+fn may_die(body: &Body) -> bool {
+    body.is_tombstone() || body.expires_at_ms().is_some()
 }
 
 fn key_of_id(id: u64) -> Key {

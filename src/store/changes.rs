@@ -45,6 +45,20 @@ impl Changes {
         Changes { published, above, current: None, next_origin: Some(first) }
     }
 
+    /// The rows of one origin that are stamped up to `up_to`, in that order.
+    pub(super) fn of_origin(
+        published: Published,
+        origin: Origin,
+        up_to: Hlc,
+    ) -> Result<impl Iterator<Item = Result<Row, StoreError>>, StoreError> {
+        let current = Some(OfOrigin::above(&published.view, origin, Hlc::ZERO)?);
+        let changes = Changes { published, above: Heads::new(), current, next_origin: None };
+        let is_within = move |row: &Result<Row, StoreError>| {
+            row.as_ref().map_or(true, |row| row.body.version().hlc <= up_to)
+        };
+        Ok(changes.take_while(is_within))
+    }
+
     /// How many rows are left, counting to `max` at most; they are passed by.
     ///
     /// # Errors

@@ -55,6 +55,32 @@ pub(super) fn split_change_key(key: &[u8]) -> Result<Version, StoreError> {
     })
 }
 
+/// The key of an entry for a row that is dead, or will be: from when on nobody can need it, then its
+/// place.
+pub(super) fn dead_key(from: Hlc, place: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + place.len());
+    key.put_u64(from.bits());
+    key.put_slice(place);
+    key
+}
+
+/// What [`dead_key`] made.
+pub(super) fn split_dead_key(key: &Bytes) -> Result<(Hlc, Bytes), StoreError> {
+    let from = key.first_chunk::<8>().ok_or(StoreError::Damaged("an entry of a dead row"))?;
+    Ok((Hlc::from_bits(u64::from_be_bytes(*from)), key.slice(8..)))
+}
+
+/// From when on a row may be purged, once every member has it: a tombstone from its stamp on, a row
+/// that expires from then on. `None`: it never dies.
+pub(super) fn dead_from(body: &Body) -> Option<Hlc> {
+    let version = body.version();
+    if body.is_tombstone() {
+        return Some(version.hlc);
+    }
+    // The horizon must have passed the whole of the last millisecond.
+    body.expires_at_ms().map(|ms| version.hlc.max(Hlc::at_ms(ms.saturating_add(1))))
+}
+
 /// The conflict journal's key: hlc, then origin, so that the oldest come first.
 pub(super) fn conflict_key(loser: Version) -> [u8; 24] {
     let mut key = [0; 24];

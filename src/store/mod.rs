@@ -4,6 +4,9 @@
 //! request.rs   what is asked of the writer, and what became of it
 //! writer.rs    a group of requests becomes one durable commit
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
+//! membership.rs  what it does for the cluster: meeting, admitting, what is owed
+//! purge.rs     how it takes dead rows away
+//! cluster.rs   how this store stands to the cluster
 //! batch.rs     what a commit changes: its record, and the slices of it that go into memory
 //! log.rs       what makes it durable: one sequential write, one sync
 //! memory.rs    the newest changes, until they are moved
@@ -30,13 +33,16 @@
 mod apply;
 mod batch;
 mod changes;
+mod cluster;
 mod codec;
 mod compact;
 mod error;
 mod file;
 mod flush;
 mod log;
+mod membership;
 mod memory;
+mod purge;
 mod request;
 mod snapshot;
 mod tables;
@@ -55,12 +61,13 @@ use std::{
 use redb::{Database, StorageBackend};
 
 pub use changes::Changes;
+pub use cluster::Joining;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
 pub use request::{
-    Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
-    Request, Written,
+    Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
+    Purged, Reconciled, RefusedError, RemoteBatch, Request, Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
 pub use writer::Writer;
@@ -69,6 +76,7 @@ use crate::{
     model::{Heads, Hlc, Origin, TableName},
     protocol::Clock,
 };
+use cluster::Cluster;
 use codec::TableId;
 use flush::Mover;
 use log::{Log, LogConfig};
@@ -81,7 +89,7 @@ pub const STORE_FILE: &str = "lastword.redb";
 /// The log's name within the data folder.
 pub const LOG_FILE: &str = "lastword.log";
 /// The layout of the redb tables that this release reads and writes.
-pub const FORMAT_VERSION: u64 = 2;
+pub const FORMAT_VERSION: u64 = 3;
 /// How many tables clients may create.
 pub const TABLES_MAX: usize = 10_000;
 /// How many entries the conflict journal keeps: the oldest go first.
@@ -104,6 +112,9 @@ pub struct StoreConfig {
     pub move_rows: usize,
     /// Who moves them.
     pub moving: Moving,
+    /// Peers as configured: until each was met once, nobody knows what they may have written, and
+    /// nothing is purged.
+    pub peers: Vec<String>,
 }
 
 impl StoreConfig {
@@ -118,6 +129,7 @@ impl StoreConfig {
             segment_bytes: log::SEGMENT_BYTES_DEFAULT,
             move_rows: 8_192,
             moving: Moving::Background,
+            peers: Vec::new(),
         }
     }
 }
@@ -143,6 +155,7 @@ struct Shared {
 struct Published {
     heads: Arc<Heads>,
     tables: Arc<TableIds>,
+    cluster: Arc<Cluster>,
     view: View,
 }
 
@@ -258,7 +271,7 @@ impl Store {
         // before it broke off has been observed.
         let greatest_stamp = changes::greatest_stamp(&view)?;
         let reserved = Hlc::from_bits(view.number(tables::STATE_CEILING)?);
-        let ceiling = reserved.max(heads.iter().map(|(_, hlc)| hlc).max().unwrap_or_default());
+        let ceiling = reserved.max(heads.greatest_open());
         let clock = Clock::new(ceiling.max(greatest_stamp));
         // Nothing will be stamped at or below the clock's reading: the own head may stand there,
         // and it must stand no lower than any that was sent.
@@ -272,6 +285,7 @@ impl Store {
             move_rows: config.move_rows.max(1),
             published: RwLock::new(Published {
                 heads: Arc::new(heads),
+                cluster: Arc::new(Cluster::load(&view, &names, &config.peers)?),
                 tables: Arc::new(names),
                 view,
             }),
@@ -352,15 +366,32 @@ impl Store {
         self.published().view.number(tables::STATE_CONFLICTS_KEPT)
     }
 
+    /// The name of the site whose store `origin` is, once it is known here.
+    #[must_use]
+    pub fn site_of(&self, origin: Origin) -> Option<Arc<str>> {
+        let published = self.shared.published.read().expect("no holder of this lock panics");
+        let site = &published.cluster.members.get(origin)?.site;
+        (!site.is_empty()).then(|| Arc::clone(site))
+    }
+
     fn published(&self) -> Published {
         self.shared.published.read().expect("no holder of this lock panics").clone()
     }
 
-    fn publish(&self, heads: Heads, tables: Option<TableIds>, sequence: Option<u64>) {
+    fn publish(
+        &self,
+        heads: Heads,
+        tables: Option<TableIds>,
+        cluster: Option<Cluster>,
+        sequence: Option<u64>,
+    ) {
         self.shared.change_published(|published| {
             published.heads = Arc::new(heads);
             if let Some(tables) = tables {
                 published.tables = Arc::new(tables);
+            }
+            if let Some(cluster) = cluster {
+                published.cluster = Arc::new(cluster);
             }
             if let Some(sequence) = sequence {
                 published.view.sequence = sequence;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::TABLES_MAX;
+use super::{Joining, TABLES_MAX};
 use crate::{
-    model::{Heads, Key, Origin, Row, TableName, Version},
+    model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
     protocol::SequenceIds,
 };
 
@@ -17,8 +17,140 @@ pub enum Request {
     Local(LocalBatch),
     /// A peer's rows, and what may be claimed with them.
     Remote(RemoteBatch),
-    /// Nothing to write: let the own head follow the clock.
+    /// Let the own head follow the clock, and do what is due for the cluster.
     Advance,
+    /// Another store is met.
+    Meet(Meeting),
+    /// A newcomer asks this member of a sealed cluster to be taken in.
+    Admit {
+        /// Its store.
+        newcomer: Origin,
+        /// Its site.
+        site: String,
+        /// Its own head: it stamped nothing above.
+        head: Hlc,
+        /// Refused where that lies further ahead of the wall clock, in milliseconds.
+        drift_bound_ms: u64,
+    },
+    /// A sponsor has taken this store in: the rows that say so.
+    Join {
+        /// The sponsor.
+        sponsor: Origin,
+        /// This store's rows of the member tables.
+        rows: Vec<Row>,
+        /// Refused where they lie further ahead of the wall clock, in milliseconds.
+        drift_bound_ms: u64,
+    },
+    /// Every member has claimed the admission of this store.
+    Activate,
+    /// Take dead rows away that every member has.
+    Purge {
+        /// Of each origin, what every remaining member is known to have incorporated.
+        stable: Heads,
+    },
+    /// A reconciliation has ended.
+    Reconcile(Reconciled),
+}
+
+/// Another store, as its hello tells.
+#[derive(Clone, Debug)]
+pub struct Meeting {
+    /// Its origin.
+    pub peer: Origin,
+    /// Where it was dialled, as configured; `None`: it dialled us.
+    pub address: Option<String>,
+    /// Its own rows of the member tables.
+    pub rows: Vec<Row>,
+    /// Whether it has acknowledged a seal: it takes in nobody it does not know.
+    pub has_acknowledged: bool,
+    /// Whether it never met anyone.
+    pub is_lone: bool,
+    /// Where it is being admitted itself.
+    pub joining: Option<Joining>,
+    /// Refused where its rows lie further ahead of the wall clock, in milliseconds.
+    pub drift_bound_ms: u64,
+}
+
+/// As what another store was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// A member: exchange.
+    Known,
+    /// It belongs to a sealed cluster, and we do not: ask it to take us in.
+    Stranger,
+    /// We belong to a sealed cluster, and it does not: it will ask to be taken in.
+    Newcomer,
+}
+
+/// Why two stores do not exchange, by the rules of membership. The text is for the operator of the
+/// store that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MeetError {
+    /// The peer was removed.
+    #[error(
+        "the store was removed from the cluster: stop its node, run `lastword rejoin --data DIR` \
+         there, and start it again; it comes back as a new member, and what it had not spread is \
+         written anew"
+    )]
+    Removed,
+    /// This store was removed.
+    #[error(
+        "this node's store was removed from the cluster: stop the node, run `lastword rejoin \
+         --data DIR`, and start it again"
+    )]
+    OwnRemoved,
+    /// The peer's rows were written outside of the sealed cluster.
+    #[error(
+        "this cluster is sealed, and the store, which has met others already, is unknown to it: \
+         if it was admitted elsewhere, it will be let in as soon as that is known here; else stop \
+         its node and run `lastword rejoin --data DIR` there"
+    )]
+    Sealed,
+    /// The same, the other way round.
+    #[error(
+        "the peer's cluster is sealed and does not know this node's store, which has met others \
+         already: stop the node, run `lastword rejoin --data DIR`, and start it again"
+    )]
+    SealedThere,
+    /// Two clusters.
+    #[error(
+        "both sites belong to sealed clusters that do not know each other: they cannot become one; \
+         `lastword rejoin --data DIR` moves a stopped node's store into the other cluster"
+    )]
+    BothSealed,
+    /// One of the two is being admitted by another member.
+    #[error("a store that is being admitted exchanges with its sponsor alone: wait until it is in")]
+    Joining,
+    /// Stamps are too far ahead.
+    #[error(
+        "one of the two clocks is too far ahead of the other: check the time synchronisation of \
+         both machines; the link comes up by itself when time allows"
+    )]
+    ClockSkew,
+}
+
+/// The end of a reconciliation with another store.
+#[derive(Clone, Debug)]
+pub struct Reconciled {
+    /// That store.
+    pub sender: Origin,
+    /// Rows that died there; each goes only where this version still stands.
+    pub dead: Vec<(TableName, Key, Version)>,
+    /// Its heads.
+    pub claim: Heads,
+    /// Its floor.
+    pub floor: Heads,
+}
+
+/// What became of [`Request::Purge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Rows that are gone now.
+    pub rows: u64,
+    /// Rows looked at.
+    pub looked_at: u64,
+    /// There was more to look at.
+    pub more: bool,
 }
 
 /// What a row takes in a commit besides its key and value: its place's table, and two headers.
@@ -33,7 +165,8 @@ impl Request {
         match self {
             Request::Local(batch) => batch.writes.len(),
             Request::Remote(batch) => batch.rows.len(),
-            Request::Advance => 0,
+            Request::Reconcile(end) => end.dead.len(),
+            _ => 0,
         }
     }
 
@@ -43,7 +176,7 @@ impl Request {
         let bytes: usize = match self {
             Request::Local(batch) => batch.writes.iter().map(LocalWrite::size_bytes).sum(),
             Request::Remote(batch) => batch.rows.iter().map(Row::size_bytes).sum(),
-            Request::Advance => 0,
+            _ => 0,
         };
         bytes + self.rows() * ROW_OVERHEAD_BYTES
     }
@@ -155,6 +288,18 @@ pub enum RefusedError {
          use ID_KIND_UUID_V7"
     )]
     NoSequence,
+    /// This store is on its way into a sealed cluster.
+    #[error(
+        "this site is being admitted to the cluster and takes no writes yet: write at another \
+         site, or wait; `lastword status` names who is missing"
+    )]
+    Joining,
+    /// This store is no member any more.
+    #[error(
+        "this site was removed from the cluster: write at another site; to bring this one back, \
+         stop the node and run `lastword rejoin --data DIR`"
+    )]
+    Removed,
     /// All up to 2^64 are used.
     #[error("id_kind: table {0} has used up its sequence ids; use ID_KIND_UUID_V7")]
     SequenceExhausted(TableName),
@@ -191,8 +336,18 @@ pub enum Outcome {
     Local(Result<Vec<Written>, RefusedError>),
     /// Of [`Request::Remote`].
     Remote(MergeReport),
-    /// Of [`Request::Advance`].
+    /// Of [`Request::Advance`], and of what has no other answer.
     Advanced,
+    /// Of [`Request::Meet`].
+    Met(Result<Met, MeetError>),
+    /// Of [`Request::Admit`]: the rows that admit the newcomer.
+    Admitted(Result<Vec<Row>, MeetError>),
+    /// Of [`Request::Join`].
+    Joined(Result<(), MeetError>),
+    /// Of [`Request::Purge`].
+    Purged(Purged),
+    /// Of [`Request::Reconcile`]: so many rows are gone.
+    Reconciled(u64),
 }
 
 /// A group of requests, applied and durable.
@@ -205,6 +360,9 @@ pub struct Applied {
     pub rows: Vec<Row>,
     /// What the store has incorporated with them.
     pub heads: Arc<Heads>,
+    /// Rows that are gone, without a tombstone: whoever passes changes on from memory must look at
+    /// the store again.
+    pub rows_removed: u64,
     /// Whether a transaction was committed: there was something to write.
     pub committed: bool,
 }

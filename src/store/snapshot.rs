@@ -3,11 +3,14 @@
 use std::{ops::Bound, sync::Arc};
 
 use super::{
-    Changes, Published, StoreError, codec,
+    Changes, Joining, Published, StoreError, codec,
     tables::Space,
     view::{Range, View},
 };
-use crate::model::{Body, Heads, Hlc, Key, Row, TableName, Version};
+use crate::{
+    model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
+    protocol::Membership,
+};
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
@@ -35,6 +38,68 @@ impl Snapshot {
     #[must_use]
     pub fn heads(&self) -> &Arc<Heads> {
         &self.published.heads
+    }
+
+    /// Up to where dead rows may be gone: who has not incorporated all of that cannot be told by a
+    /// delta what died.
+    #[must_use]
+    pub fn floor(&self) -> &Heads {
+        &self.published.cluster.floor
+    }
+
+    /// The members of the cluster, as far as this store knows.
+    #[must_use]
+    pub fn members(&self) -> &Membership {
+        &self.published.cluster.members
+    }
+
+    /// Where this store stands on its way into a sealed cluster; `None`: it is not on its way.
+    #[must_use]
+    pub fn joining(&self) -> Option<Joining> {
+        self.published.cluster.joining
+    }
+
+    /// Whether this store never met another one, nor has anything of one.
+    #[must_use]
+    pub fn is_lone(&self, own: Origin) -> bool {
+        self.heads().iter().all(|(origin, _)| origin == own)
+            && self.members().iter().all(|(origin, _)| origin == own)
+    }
+
+    /// Configured peers that were never met.
+    pub fn unmet(&self) -> impl Iterator<Item = &str> {
+        self.published.cluster.unmet.iter().map(String::as_str)
+    }
+
+    /// Up to where every write of every member is here; zero while that cannot be told.
+    #[must_use]
+    pub fn horizon(&self) -> Hlc {
+        self.published.cluster.horizon(&self.published.heads)
+    }
+
+    /// How many rows are dead at `now_ms` and not purged yet, counting to `max` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn count_dead(&self, now_ms: u64, max: u64) -> Result<u64, StoreError> {
+        let end = Hlc::at_ms(now_ms.saturating_add(1)).bits().to_be_bytes();
+        let end = Bound::Excluded(&end[..]);
+        let mut dead = self.view().range(Space::Dead, Bound::Unbounded, end)?;
+        let mut count = 0;
+        while count < max && dead.next()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// How many rows were ever purged here.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn rows_purged(&self) -> Result<u64, StoreError> {
+        self.view().number(super::tables::STATE_PURGED)
     }
 
     /// Whether the table is known here.

@@ -17,6 +17,8 @@
 //! | tentative | the sender's origin | heads |
 //! | conflicts | hlc, origin of the loser | the winner's version, place by name, the losing body |
 //! | sequences | table id | the sequence id given out last |
+//! | floor | origin | hlc up to which dead rows may be gone |
+//! | dead | hlc from which on it may be purged, place | nothing: a tombstone or a row that expires |
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
@@ -40,6 +42,13 @@ pub(super) const STATE_CEILING: &[u8] = b"clock_ceiling";
 pub(super) const STATE_CONFLICTS_TOTAL: &[u8] = b"conflicts_total";
 pub(super) const STATE_CONFLICTS_KEPT: &[u8] = b"conflicts_kept";
 pub(super) const STATE_ROWS: &[u8] = b"rows";
+pub(super) const STATE_PURGED: &[u8] = b"purged";
+/// How this store comes to belong to a sealed cluster, while it does: see [`Joining`](super::Joining).
+pub(super) const STATE_JOINING: &[u8] = b"joining";
+/// Own rows stamped up to here are from before the store was admitted, and are written anew.
+pub(super) const STATE_RENEW: &[u8] = b"renew_up_to";
+/// Before a configured peer's address: the origin that was met there.
+pub(super) const STATE_MET: &[u8] = b"met:";
 
 /// The definition of a space's table.
 pub(super) type SpaceTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -57,11 +66,13 @@ pub(super) enum Space {
     Tentative = 6,
     Conflicts = 7,
     Sequences = 8,
+    Floor = 9,
+    Dead = 10,
 }
 
 impl Space {
     /// In the order of their numbers.
-    pub(super) const ALL: [Space; 9] = [
+    pub(super) const ALL: [Space; 11] = [
         Space::State,
         Space::Tables,
         Space::Rows,
@@ -71,6 +82,8 @@ impl Space {
         Space::Tentative,
         Space::Conflicts,
         Space::Sequences,
+        Space::Floor,
+        Space::Dead,
     ];
 
     pub(super) fn of_number(number: u8) -> Option<Space> {
@@ -88,6 +101,8 @@ impl Space {
             Space::Tentative => "tentative",
             Space::Conflicts => "conflicts",
             Space::Sequences => "sequences",
+            Space::Floor => "floor",
+            Space::Dead => "dead",
         })
     }
 }

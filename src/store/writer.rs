@@ -12,6 +12,7 @@ use super::{
     batch::Batch,
     flush::{self, Job, Mover},
     log::Log,
+    membership,
     memory::Memory,
     tables::{self, Space},
 };
@@ -86,15 +87,29 @@ impl Writer {
             return Err(StoreError::Failed);
         }
         let published = self.store.published();
-        if requests.iter().all(|request| matches!(request, Request::Advance)) {
+        let advances_only = requests.iter().all(|request| matches!(request, Request::Advance));
+        if advances_only && published.cluster.joining.is_some() {
+            self.clock.advance(now_ms);
+        }
+        if advances_only && !membership::is_due(&published, self.store.origin()) {
+            if published.cluster.joining.is_some() {
+                return Ok(Applied {
+                    outcomes: vec![Outcome::Advanced; requests.len()],
+                    rows: Vec::new(),
+                    rows_removed: 0,
+                    heads: self.store.heads(),
+                    committed: false,
+                });
+            }
             let head = self.clock.advance(now_ms);
             if head <= self.ceiling {
                 let mut heads = (*published.heads).clone();
                 heads.raise(self.store.origin(), head);
-                self.store.publish(heads, None, None);
+                self.store.publish(heads, None, None, None);
                 return Ok(Applied {
                     outcomes: vec![Outcome::Advanced; requests.len()],
                     rows: Vec::new(),
+                    rows_removed: 0,
                     heads: self.store.heads(),
                     committed: false,
                 });
@@ -132,19 +147,43 @@ impl Writer {
             outcomes.push(match request {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
-                Request::Advance => Outcome::Advanced,
+                Request::Advance => {
+                    transaction.upkeep()?;
+                    Outcome::Advanced
+                }
+                Request::Meet(meeting) => Outcome::Met(transaction.meet(meeting)?),
+                Request::Admit { newcomer, site, head, drift_bound_ms } => {
+                    Outcome::Admitted(transaction.admit(*newcomer, site, *head, *drift_bound_ms)?)
+                }
+                Request::Join { sponsor, rows, drift_bound_ms } => {
+                    Outcome::Joined(transaction.join(*sponsor, rows, *drift_bound_ms)?)
+                }
+                Request::Activate => {
+                    transaction.activate();
+                    Outcome::Advanced
+                }
+                Request::Purge { stable } => Outcome::Purged(transaction.purge(stable)?),
+                Request::Reconcile(end) => Outcome::Reconciled(transaction.reconcile(end)?),
             });
         }
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
-        let speaks =
-            |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
-        let Finished { mut batch, heads, names } =
+        let speaks = |outcome: &Outcome| {
+            use Outcome::{Admitted, Advanced, Local};
+            matches!(outcome, Local(Ok(_)) | Advanced | Admitted(Ok(_)))
+        };
+        let Finished { mut batch, heads, names, cluster, rows_removed } =
             transaction.finish(outcomes.iter().any(speaks))?;
         if batch.is_empty() {
             // What came by another way already is not worth a wait for the disk.
             let heads = self.store.heads();
-            return Ok(Applied { outcomes, rows: Vec::new(), heads, committed: false });
+            return Ok(Applied {
+                outcomes,
+                rows: Vec::new(),
+                rows_removed: 0,
+                heads,
+                committed: false,
+            });
         }
 
         // What was issued lies below the ceiling. The reserve is measured from the wall clock: from
@@ -161,10 +200,10 @@ impl Writer {
 
         self.ceiling = ceiling;
         let rows = batch.into_memory(&published.view.memories[0], sequence)?;
-        self.store.publish(heads, names, Some(sequence));
+        self.store.publish(heads, names, cluster, Some(sequence));
         // This commit stands, whatever becomes of that.
         self.moved = self.move_where_due(sequence);
-        Ok(Applied { outcomes, rows, heads: self.store.heads(), committed: true })
+        Ok(Applied { outcomes, rows, rows_removed, heads: self.store.heads(), committed: true })
     }
 
     /// Moves what is in memory into redb. The writer must be one that moves it itself.

@@ -91,8 +91,8 @@ impl From<RefusedError> for Status {
             RefusedError::TooManyTables(_) | RefusedError::SequenceExhausted(_) => {
                 Code::ResourceExhausted
             }
-            RefusedError::ClockAhead { .. } => Code::Unavailable,
-            RefusedError::NoSequence => Code::FailedPrecondition,
+            RefusedError::ClockAhead { .. } | RefusedError::Joining => Code::Unavailable,
+            RefusedError::NoSequence | RefusedError::Removed => Code::FailedPrecondition,
         };
         Status::new(code, error.to_string())
     }

@@ -29,9 +29,18 @@ fn dump(read: &ReadTransaction) -> Vec<String> {
         let name = String::from_utf8_lossy(name.value()).into_owned();
         lines.push(format!("state {name} {}", hex(number.value())));
     }
-    let names =
-        ["tables", "rows", "known", "changes", "conflicts", "heads", "tentative", "sequences"];
-    for name in names {
+    for name in [
+        "tables",
+        "rows",
+        "known",
+        "changes",
+        "conflicts",
+        "heads",
+        "tentative",
+        "sequences",
+        "floor",
+        "dead",
+    ] {
         for entry in read.open_table(space(name)).unwrap().iter().unwrap() {
             let (key, value) = entry.unwrap();
             lines.push(format!("{name} {} {}", hex(key.value()), hex(value.value())));
@@ -48,6 +57,7 @@ fn golden_layout() {
     site.sequence = Some(SequenceIds { offset: 3, increment: 10 });
     site.put("k", "one");
     site.try_write(vec![insert("seq")]).unwrap();
+    site.try_write(vec![delete("d")]).unwrap();
     let hlc = |ms: u64| Hlc::at_ms(ms);
     let loser = peers_row("k", 2, hlc(0xfff), &[], "lost");
     site.remote(vec![loser], None, Some(heads(&[(2, hlc(0xfff))])));
@@ -58,17 +68,18 @@ fn golden_layout() {
     let read = site.store().shared.database.begin_read().unwrap();
     let expected = [
         "meta boot 1",
-        "meta format_version 2",
-        "meta log_flushed 5",
+        "meta format_version 3",
+        "meta log_flushed 6",
         "meta log_salt 7",
         "identity 01010101010101010101010101010101",
         "state clock_ceiling 000000001bb80000",
         "state conflicts_kept 0000000000000001",
         "state conflicts_total 0000000000000001",
-        "state rows 0000000000000002",
+        "state rows 0000000000000003",
         "tables 00000000 74",
         // Place: table id, key. Body: model::Body's own golden test.
         "rows 0000000033 010000240000000010000002010101010101010101010101010101010000000000000000736571",
+        "rows 0000000064 010100240000000010000003010101010101010101010101010101010000000000000000",
         "rows 000000006b 0100002400000000100000010101010101010101010101010101010100000000000000006f6e65",
         // Seen, then origin and hlc of each.
         "known 000000006b 0000000000000000020202020202020202020202020202020000000\
@@ -76,6 +87,7 @@ fn golden_layout() {
         // Origin, hlc: place.
         "changes 010101010101010101010101010101010000000010000001 000000006b",
         "changes 010101010101010101010101010101010000000010000002 0000000033",
+        "changes 010101010101010101010101010101010000000010000003 0000000064",
         // Loser's hlc, origin: winner's hlc, origin, table, key, the losing body.
         "conflicts 000000000fff000002020202020202020202020202020202 \
          000000001000000101010101010101010101010101010101\
@@ -83,12 +95,14 @@ fn golden_layout() {
          00016b\
          01000024000000000fff0000020202020202020202020202020202020000000000000000\
          6c6f7374",
-        "heads 01010101010101010101010101010101 0000000010000002",
+        "heads 01010101010101010101010101010101 0000000010000003",
         "heads 03030303030303030303030303030303 000000000ffe0000",
         "tentative 09090909090909090909090909090909 \
          02020202020202020202020202020202000000000fff0000\
          03030303030303030303030303030303000000000ffe0000",
         "sequences 00000000 0000000000000003",
+        // From when on the row is dead, its place.
+        "dead 00000000100000030000000064 ",
     ];
     assert_eq!(dump(&read), expected);
 }
@@ -155,7 +169,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     site.open = None;
     let refused = Store::open_on(site.memory.clone(), site.log.clone(), &site.config).unwrap_err();
     assert!(matches!(refused, OpenError::Format { found } if found == FORMAT_VERSION + 1));
-    assert!(refused.to_string().contains("format 3, this release reads format 2"), "{refused}");
+    assert!(refused.to_string().contains("format 4, this release reads format 3"), "{refused}");
     let database = Database::builder().create_with_backend(site.memory.clone()).unwrap();
     let read = database.begin_read().unwrap();
     let meta = read.open_table(META).unwrap();

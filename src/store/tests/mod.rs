@@ -4,6 +4,7 @@
 //! writes.rs     clients' writes, their order and their refusals
 //! merges.rs     peers' rows: what is dropped, lost, recorded, known
 //! clock.rs      stamps and heads across restarts and clocks that are set back
+//! purges.rs     dead rows, and when they may go
 //! sequences.rs  generated ids
 //! snapshots.rs  what a reader sees while the writer goes on
 //! histories.rs  all of it at random, against a model
@@ -18,6 +19,7 @@ mod format;
 mod histories;
 mod hostile;
 mod merges;
+mod purges;
 mod sequences;
 mod snapshots;
 mod writes;
@@ -231,13 +233,21 @@ impl Site {
             let known = codec::split_known_value(&value).unwrap();
             assert_ne!(known, Knowledge::of(&body), "kept where it is more than the row says");
         }
+        let may_die = |(place, body): (&Bytes, &Bytes)| {
+            let from = codec::dead_from(&codec::body(body.clone()).unwrap())?;
+            Some(Bytes::from(codec::dead_key(from, place)))
+        };
+        let mut dead: Vec<Bytes> = rows.iter().filter_map(may_die).collect();
+        dead.sort();
+        let entries = self.entries(Space::Dead);
+        assert!(entries.keys().eq(&dead), "an entry for each row that is dead, or will be");
         let heads = self.store().heads();
         for (origin, hlc) in self.entries(Space::Heads) {
             let published = heads.get(Origin::from_bytes(origin[..].try_into().unwrap()));
             let hlc = view::number_in(&hlc).unwrap();
             assert!(published.bits() >= hlc, "what is claimed durably is published");
         }
-        let durable = |(_, hlc): (Origin, Hlc)| hlc.bits() <= ceiling;
+        let durable = |(_, hlc): (Origin, Hlc)| hlc.bits() <= ceiling || hlc.is_closed();
         assert!(heads.iter().all(durable), "what is published lies below the durable ceiling");
     }
 }

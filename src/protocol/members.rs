@@ -1,0 +1,511 @@
+//! The members of the cluster, as the replicated system tables tell them; and what follows: the
+//! horizon, what this store owes the others, which origins are closed.
+//!
+//! ```text
+//! _members        origin             {"site": name}       by the store itself, or by its sponsor
+//! _admissions     origin             {"sponsor": origin}  by the sponsor: stamps begin above it
+//! _removals       origin             {"by": site}         by any member
+//! _removal_acks   origin, member     {"head": hlc}        by each remaining member
+//! _seals          "seal"             {}                   by any member, before the first purge
+//! _seal_acks      member             {}                   by each member that was not admitted
+//! ```
+//!
+//! Rows of these tables are never purged. Whether a row *counts* is a matter of the heads: what a member
+//! has written is known to be all here only up to its head.
+//!
+//! **Why a seal.** The horizon says "every write stamped up to here is here": true only once it is known
+//! who may write. Until a cluster is sealed, stores that never met merge freely, and the horizon is
+//! zero. A member acknowledges the seal with a row that is stamped after every member row it knew, and
+//! from then on takes in nobody it does not know. So whoever has claimed the acknowledgements of all
+//! members it knows, knows all.
+//!
+//! **Why acknowledgements of a removal.** A removed store's rows may still be on their way between the
+//! others. Each remaining member refuses its links and says so; who has claimed what all of them said
+//! has all that they had, and closes the origin: nothing of it will ever come again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Heads, Hlc, Key, Origin, Row, TableName, Version};
+
+/// Names and values of the system tables of membership.
+pub struct MemberTables {
+    /// See the head of this file.
+    pub members: TableName,
+    /// See the head of this file.
+    pub admissions: TableName,
+    /// See the head of this file.
+    pub removals: TableName,
+    /// See the head of this file.
+    pub removal_acks: TableName,
+    /// See the head of this file.
+    pub seals: TableName,
+    /// See the head of this file.
+    pub seal_acks: TableName,
+}
+
+/// The system tables of membership.
+pub static MEMBER_TABLES: LazyLock<MemberTables> = LazyLock::new(|| {
+    let table = |name| TableName::of_any(name).expect("a sound name");
+    MemberTables {
+        members: table("_members"),
+        admissions: table("_admissions"),
+        removals: table("_removals"),
+        removal_acks: table("_removal_acks"),
+        seals: table("_seals"),
+        seal_acks: table("_seal_acks"),
+    }
+});
+
+impl MemberTables {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> [&TableName; 6] {
+        [
+            &self.members,
+            &self.admissions,
+            &self.removals,
+            &self.removal_acks,
+            &self.seals,
+            &self.seal_acks,
+        ]
+    }
+}
+
+/// A row of a system table, to be written: a value, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemRow {
+    /// The table.
+    pub table: TableName,
+    /// The key.
+    pub key: Key,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemberValue {
+    site: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AdmissionValue {
+    sponsor: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RemovalValue {
+    by: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RemovalAckValue {
+    head: String,
+}
+
+fn system_row(table: &TableName, key: Vec<u8>, value: &impl Serialize) -> SystemRow {
+    SystemRow {
+        table: table.clone(),
+        key: Key::new(key).expect("at most 32 bytes"),
+        value: serde_json::to_vec(value).expect("a plain struct"),
+    }
+}
+
+/// Says that the store `origin` is that of `site`.
+#[must_use]
+pub fn member_row(origin: Origin, site: &str) -> SystemRow {
+    let value = MemberValue { site: site.to_owned() };
+    system_row(&MEMBER_TABLES.members, origin.as_bytes().to_vec(), &value)
+}
+
+/// Admits the store `origin`: `sponsor` writes it.
+#[must_use]
+pub fn admission_row(origin: Origin, sponsor: Origin) -> SystemRow {
+    let value = AdmissionValue { sponsor: sponsor.to_string() };
+    system_row(&MEMBER_TABLES.admissions, origin.as_bytes().to_vec(), &value)
+}
+
+/// Removes the store `origin`, by the site `by`.
+#[must_use]
+pub fn removal_row(origin: Origin, by: &str) -> SystemRow {
+    let value = RemovalValue { by: by.to_owned() };
+    system_row(&MEMBER_TABLES.removals, origin.as_bytes().to_vec(), &value)
+}
+
+/// The member `own` takes nothing from `removed` any more, of which it has everything up to `head`.
+#[must_use]
+pub(super) fn removal_ack_row(removed: Origin, own: Origin, head: Hlc) -> SystemRow {
+    let key = [*removed.as_bytes(), *own.as_bytes()].concat();
+    let value = RemovalAckValue { head: head.to_string() };
+    system_row(&MEMBER_TABLES.removal_acks, key, &value)
+}
+
+/// Seals the cluster.
+#[must_use]
+pub fn seal_row() -> SystemRow {
+    system_row(&MEMBER_TABLES.seals, b"seal".to_vec(), &serde_json::json!({}))
+}
+
+/// The member `own` takes in nobody it does not know.
+#[must_use]
+pub(super) fn seal_ack_row(own: Origin) -> SystemRow {
+    system_row(&MEMBER_TABLES.seal_acks, own.as_bytes().to_vec(), &serde_json::json!({}))
+}
+
+/// The store that a row admits, and its stamp; `None`: the row does something else.
+#[must_use]
+pub fn admission_in(row: &Row) -> Option<(Origin, Hlc)> {
+    if row.table != MEMBER_TABLES.admissions || row.body.is_tombstone() {
+        return None;
+    }
+    let origin = row.key.as_slice().try_into().ok()?;
+    Some((Origin::from_bytes(origin), row.body.version().hlc))
+}
+
+/// What a store knows of one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The name of its site; empty while only its admission came in.
+    pub site: Arc<str>,
+    /// The row that admitted it; `None`: it is a founder.
+    pub admission: Option<Version>,
+    /// The row that removed it.
+    pub removal: Option<Version>,
+    /// Who acknowledged the removal, by which row, and what each had of it.
+    pub removal_acks: BTreeMap<Origin, (Version, Hlc)>,
+    seal_ack: Option<Version>,
+}
+
+impl Member {
+    /// What the remaining members had of a removed store: all that was spread of it.
+    #[must_use]
+    pub fn spread_up_to(&self) -> Hlc {
+        self.removal_acks.values().map(|(_, head)| *head).max().unwrap_or_default()
+    }
+}
+
+/// How a store stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Never heard of.
+    Unknown,
+    /// One of the cluster.
+    Member,
+    /// It was removed; the others have not all acknowledged it yet.
+    Removed,
+    /// Its removal is complete.
+    Closed,
+}
+
+/// The members, as far as the rows that are here tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    members: BTreeMap<Origin, Member>,
+    /// Removals and acknowledgements that came before their member's row are kept here, too.
+    early: BTreeMap<Origin, Member>,
+    seal: Option<Version>,
+}
+
+impl Membership {
+    /// Takes note of a row that stands now; rows of other tables are passed over. Says whether it was
+    /// one of membership.
+    pub fn learn(&mut self, row: &Row) -> bool {
+        let tables = &*MEMBER_TABLES;
+        if !row.table.is_system() {
+            return false;
+        }
+        let version = row.body.version();
+        let key = row.key.as_slice();
+        let origin_at = |at: usize| key.get(at..).and_then(|rest| rest.first_chunk::<16>());
+        let Some(value) = row.body.value() else { return false };
+        if row.table == tables.seals {
+            self.seal = Some(version);
+            return true;
+        }
+        let Some(origin) = origin_at(0).copied().map(Origin::from_bytes) else { return false };
+        if row.table == tables.members || row.table == tables.admissions {
+            let early = self.early.remove(&origin).unwrap_or_default();
+            let member = self.members.entry(origin).or_insert(early);
+            if row.table == tables.admissions {
+                member.admission = Some(version);
+            } else if let Ok(MemberValue { site }) = serde_json::from_slice(&value) {
+                member.site = site.into();
+            }
+            return true;
+        }
+        let member = match self.members.get_mut(&origin) {
+            Some(member) => member,
+            None => self.early.entry(origin).or_default(),
+        };
+        if row.table == tables.removals {
+            member.removal = Some(version);
+        } else if row.table == tables.seal_acks {
+            member.seal_ack = Some(version);
+        } else if row.table == tables.removal_acks {
+            let Some(by) = origin_at(16).copied().map(Origin::from_bytes) else { return false };
+            let head = serde_json::from_slice::<RemovalAckValue>(&value).ok();
+            let head = head.and_then(|ack| ack.head.parse().ok()).unwrap_or_default();
+            member.removal_acks.insert(by, (version, head));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// All members ever, closed ones too, in the order of their origins.
+    pub fn iter(&self) -> impl Iterator<Item = (Origin, &Member)> {
+        self.members.iter().map(|(origin, member)| (*origin, member))
+    }
+
+    /// What is known of the store `origin`.
+    #[must_use]
+    pub fn get(&self, origin: Origin) -> Option<&Member> {
+        self.members.get(&origin)
+    }
+
+    /// The members that were not removed.
+    pub fn remaining(&self) -> impl Iterator<Item = Origin> {
+        self.iter().filter(|(_, member)| member.removal.is_none()).map(|(origin, _)| origin)
+    }
+
+    /// How `origin` stands to the cluster, for a store with these heads.
+    #[must_use]
+    pub fn standing(&self, origin: Origin, heads: &Heads) -> Standing {
+        if heads.get(origin).is_closed() {
+            return Standing::Closed;
+        }
+        match self.members.get(&origin).or_else(|| self.early.get(&origin)) {
+            Some(member) if member.removal.is_some() => Standing::Removed,
+            Some(_) if self.members.contains_key(&origin) => Standing::Member,
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Whether someone has begun to seal the cluster.
+    #[must_use]
+    pub fn has_seal(&self) -> bool {
+        self.seal.is_some()
+    }
+
+    /// Whether `origin` has acknowledged the seal, or was admitted behind it.
+    #[must_use]
+    pub fn has_acknowledged(&self, origin: Origin) -> bool {
+        let member = self.members.get(&origin);
+        member.is_some_and(|member| member.seal_ack.is_some() || member.admission.is_some())
+    }
+
+    /// Whether a store with these heads has claimed the acknowledgements of all members it knows:
+    /// from then on it knows everyone who may write.
+    #[must_use]
+    pub fn is_sealed(&self, heads: &Heads) -> bool {
+        let has_said = |origin: Origin, member: &Member| {
+            heads.get(origin).is_closed()
+                || member.admission.is_some()
+                || member.seal_ack.is_some_and(|ack| heads.includes(ack))
+        };
+        self.has_seal() && self.iter().all(|(origin, member)| has_said(origin, member))
+    }
+
+    /// Up to where a store with these heads has incorporated *every* write; zero while that cannot
+    /// be told.
+    #[must_use]
+    pub fn horizon(&self, heads: &Heads) -> Hlc {
+        if !self.is_sealed(heads) {
+            return Hlc::ZERO;
+        }
+        let least = self.iter().map(|(origin, _)| heads.get(origin)).min().unwrap_or_default();
+        if least.is_closed() { Hlc::ZERO } else { least }
+    }
+
+    /// The rows that the member `own`, with these heads, owes the others now.
+    #[must_use]
+    pub fn owed(&self, own: Origin, heads: &Heads) -> Vec<SystemRow> {
+        let mut owed = Vec::new();
+        if self.standing(own, heads) != Standing::Member {
+            return owed;
+        }
+        if self.seal.is_some_and(|seal| heads.includes(seal)) && !self.has_acknowledged(own) {
+            owed.push(seal_ack_row(own));
+        }
+        for (origin, member) in self.iter() {
+            let due = member.removal.is_some_and(|removal| heads.includes(removal))
+                && !heads.get(origin).is_closed()
+                && !member.removal_acks.contains_key(&own);
+            if due {
+                owed.push(removal_ack_row(origin, own, heads.get(origin)));
+            }
+        }
+        owed
+    }
+
+    /// The origins that a store with these heads may close: it has claimed what every remaining
+    /// member said of every removal under way.
+    #[must_use]
+    pub fn closable(&self, heads: &Heads) -> Vec<Origin> {
+        let removed: Vec<(Origin, &Member)> = self
+            .iter()
+            .filter(|(origin, member)| member.removal.is_some() && !heads.get(*origin).is_closed())
+            .collect();
+        let claimed = |member: &Member, by: Origin| {
+            member.removal_acks.get(&by).is_some_and(|(ack, _)| heads.includes(*ack))
+        };
+        let all_said =
+            removed.iter().all(|(_, member)| self.remaining().all(|by| claimed(member, by)));
+        let someone_is_left = self.remaining().next().is_some();
+        if !all_said || !someone_is_left {
+            return Vec::new();
+        }
+        removed.iter().map(|(origin, _)| *origin).collect()
+    }
+
+    /// What every remaining member is known to have incorporated: `own` heads, and of each other
+    /// member what it is `known` to have.
+    #[must_use]
+    pub fn stable<'h>(
+        &self,
+        own: Origin,
+        heads: &Heads,
+        known: impl Fn(Origin) -> Option<&'h Heads>,
+    ) -> Heads {
+        let mut stable = heads.clone();
+        for origin in self.remaining().filter(|origin| *origin != own) {
+            stable = known(origin).map(|theirs| stable.meet(theirs)).unwrap_or_default();
+        }
+        stable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Body, BodyParts, Context};
+
+    fn origin(byte: u8) -> Origin {
+        Origin::from_bytes([byte; 16])
+    }
+
+    fn hlc(bits: u64) -> Hlc {
+        Hlc::from_bits(bits)
+    }
+
+    fn heads(entries: &[(u8, u64)]) -> Heads {
+        entries.iter().map(|&(o, h)| (origin(o), hlc(h))).collect()
+    }
+
+    /// A cluster's rows, each written by a member at a stamp.
+    fn membership(rows: &[(u8, u64, SystemRow)]) -> Membership {
+        let mut membership = Membership::default();
+        for (by, at, SystemRow { table, key, value }) in rows {
+            let version = Version { hlc: hlc(*at), origin: origin(*by) };
+            let body = Body::new(&BodyParts {
+                version,
+                seen: Hlc::ZERO,
+                context: &Context::new(),
+                expires_at_ms: None,
+                value: Some(value),
+            });
+            let row = Row { table: table.clone(), key: key.clone(), body };
+            assert!(membership.learn(&row));
+        }
+        membership
+    }
+
+    fn two_founders() -> Vec<(u8, u64, SystemRow)> {
+        vec![(1, 1, member_row(origin(1), "fra")), (2, 2, member_row(origin(2), "nyc"))]
+    }
+
+    #[test]
+    fn there_is_no_horizon_before_all_have_acknowledged_the_seal() {
+        let mut rows = two_founders();
+        let everything = heads(&[(1, 90), (2, 80)]);
+        assert_eq!(membership(&rows).horizon(&everything), Hlc::ZERO);
+        rows.push((1, 10, seal_row()));
+        rows.push((1, 11, seal_ack_row(origin(1))));
+        assert_eq!(membership(&rows).horizon(&everything), Hlc::ZERO);
+        assert_eq!(membership(&rows).owed(origin(1), &everything), []);
+        let owed = membership(&rows).owed(origin(2), &everything);
+        assert_eq!(owed, [seal_ack_row(origin(2))]);
+        // Not before the seal itself is claimed.
+        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 9), (2, 80)])), []);
+        rows.push((2, 20, seal_ack_row(origin(2))));
+        assert_eq!(membership(&rows).horizon(&everything), hlc(80));
+        // An acknowledgement that is here, but not claimed: rows that it knew of may be missing.
+        assert_eq!(membership(&rows).horizon(&heads(&[(1, 90), (2, 19)])), Hlc::ZERO);
+        // A third founder, whom the second knew.
+        rows.push((3, 15, member_row(origin(3), "tyo")));
+        assert_eq!(membership(&rows).horizon(&heads(&[(1, 90), (2, 80), (3, 85)])), Hlc::ZERO);
+    }
+
+    #[test]
+    fn who_is_admitted_owes_no_acknowledgement_and_holds_the_horizon() {
+        let mut rows = two_founders();
+        rows.push((1, 10, seal_row()));
+        rows.push((1, 11, seal_ack_row(origin(1))));
+        rows.push((2, 20, seal_ack_row(origin(2))));
+        rows.push((1, 30, admission_row(origin(3), origin(1))));
+        let membership = membership(&rows);
+        assert!(membership.has_acknowledged(origin(3)));
+        assert_eq!(membership.horizon(&heads(&[(1, 90), (2, 80), (3, 30)])), hlc(30));
+        assert_eq!(membership.owed(origin(3), &heads(&[(1, 90), (3, 30)])), []);
+    }
+
+    #[test]
+    fn a_removed_member_is_closed_once_all_others_acknowledgements_are_claimed() {
+        let mut rows = two_founders();
+        rows.push((3, 3, member_row(origin(3), "tyo")));
+        rows.push((1, 30, removal_row(origin(3), "fra")));
+        let all = heads(&[(1, 90), (2, 80), (3, 25)]);
+        assert_eq!(membership(&rows).standing(origin(3), &all), Standing::Removed);
+        let owed = membership(&rows).owed(origin(2), &all);
+        assert_eq!(owed, [removal_ack_row(origin(3), origin(2), hlc(25))]);
+        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 29), (2, 80)])), []);
+        assert_eq!(membership(&rows).owed(origin(3), &all), [], "who is removed owes nothing");
+        rows.push((1, 31, removal_ack_row(origin(3), origin(1), hlc(20))));
+        assert_eq!(membership(&rows).closable(&all), []);
+        rows.push((2, 40, removal_ack_row(origin(3), origin(2), hlc(25))));
+        let claimed = membership(&rows);
+        assert_eq!(claimed.closable(&heads(&[(1, 90), (2, 39), (3, 25)])), []);
+        assert_eq!(claimed.closable(&all), [origin(3)]);
+        assert_eq!(claimed.get(origin(3)).unwrap().spread_up_to(), hlc(25));
+        let closed = heads(&[(1, 90), (2, 80), (3, u64::MAX)]);
+        assert_eq!(claimed.standing(origin(3), &closed), Standing::Closed);
+        assert_eq!(claimed.closable(&closed), []);
+        assert_eq!(claimed.owed(origin(2), &closed), []);
+    }
+
+    #[test]
+    fn a_removal_that_comes_before_its_member_counts() {
+        let rows = [(1, 30, removal_row(origin(3), "fra")), (3, 3, member_row(origin(3), "tyo"))];
+        for order in [[0, 1], [1, 0]] {
+            let membership = membership(&order.map(|at: usize| rows[at].clone()));
+            assert_eq!(membership.standing(origin(3), &Heads::new()), Standing::Removed);
+        }
+        let only = membership(&rows[..1]);
+        assert_eq!(only.standing(origin(3), &Heads::new()), Standing::Removed);
+        assert_eq!(only.standing(origin(4), &Heads::new()), Standing::Unknown);
+    }
+
+    #[test]
+    fn closed_origins_do_not_hold_the_horizon() {
+        let mut rows = two_founders();
+        rows.push((1, 10, seal_row()));
+        rows.push((1, 11, seal_ack_row(origin(1))));
+        let membership = membership(&rows);
+        assert_eq!(membership.horizon(&heads(&[(1, 90), (2, 50)])), Hlc::ZERO);
+        assert_eq!(membership.horizon(&heads(&[(1, 90), (2, u64::MAX)])), hlc(90));
+    }
+
+    #[test]
+    fn stable_is_what_every_remaining_member_has() {
+        let membership = membership(&two_founders());
+        let own = heads(&[(1, 90), (2, 80)]);
+        let theirs = heads(&[(1, 70), (2, 85)]);
+        let known = |origin_| (origin_ == origin(2)).then_some(&theirs);
+        assert_eq!(membership.stable(origin(1), &own, known), heads(&[(1, 70), (2, 80)]));
+        assert_eq!(membership.stable(origin(1), &own, |_| None), Heads::new());
+    }
+}

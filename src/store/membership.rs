@@ -1,0 +1,274 @@
+//! What a transaction does for the cluster: meeting another store, admitting it, being admitted, and
+//! what this store owes the others.
+//!
+//! ```text
+//! meet    two stores see each other for the first time, or again
+//! admit   this store, a member of a sealed cluster, takes in a newcomer
+//! join    this store is that newcomer
+//! upkeep  acknowledgements that are due, origins that can be closed, rows from before the admission
+//! ```
+//!
+//! All of it happens where stamps are given, so that a row which says "I know all of these" is stamped
+//! after the rows of all of these.
+
+use bytes::Bytes;
+
+use super::{
+    Changes, Joining, MeetError, Meeting, MergeReport, Met, StoreError, apply::Transaction,
+    cluster::met_key, tables, tables::Space,
+};
+use crate::{
+    model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
+    protocol::{MEMBER_TABLES, Standing, SystemRow, admission_row, member_row},
+};
+
+/// So many rows from before the admission are written anew in one commit.
+const RENEWED_ROWS_MAX: usize = 1_000;
+
+impl Transaction<'_> {
+    /// Whether this store may exchange with another, and as what. Where the two never met and
+    /// neither cluster is sealed, the other becomes known here, before anything of it is merged.
+    pub(super) fn meet(&mut self, meeting: &Meeting) -> Result<Result<Met, MeetError>, StoreError> {
+        let peer = meeting.peer;
+        let members = &self.cluster.members;
+        let own_standing = members.standing(self.origin, &self.heads);
+        if matches!(own_standing, Standing::Removed | Standing::Closed) {
+            return Ok(Err(MeetError::OwnRemoved));
+        }
+        let sponsor_needed = |joining: &Option<Joining>, sponsor: Origin| {
+            joining.is_some_and(|joining| !joining.pulled && joining.sponsor != sponsor)
+        };
+        let met = match members.standing(peer, &self.heads) {
+            Standing::Removed | Standing::Closed => return Ok(Err(MeetError::Removed)),
+            _ if sponsor_needed(&self.cluster.joining, peer)
+                || sponsor_needed(&meeting.joining, self.origin) =>
+            {
+                return Ok(Err(MeetError::Joining));
+            }
+            Standing::Member => Met::Known,
+            Standing::Unknown => {
+                let we_sealed = members.has_acknowledged(self.origin);
+                let admitted = meeting.rows.iter().any(|row| self.may_take_in(row, peer));
+                if !we_sealed && meeting.has_acknowledged {
+                    // Its members know nothing of us.
+                    if !self.is_lone() {
+                        return Ok(Err(MeetError::SealedThere));
+                    }
+                    Met::Stranger
+                } else if we_sealed && !admitted {
+                    if meeting.has_acknowledged {
+                        return Ok(Err(MeetError::BothSealed));
+                    }
+                    if !meeting.is_lone {
+                        return Ok(Err(MeetError::Sealed));
+                    }
+                    Met::Newcomer
+                } else {
+                    let bound_ms = meeting.drift_bound_ms;
+                    if are_beyond(&meeting.rows, self.now_ms, bound_ms) {
+                        return Ok(Err(MeetError::ClockSkew));
+                    }
+                    let mut report = MergeReport::default();
+                    for row in meeting.rows.iter().filter(|row| is_of(row, peer)) {
+                        self.merge_row(row, &mut report)?;
+                    }
+                    Met::Known
+                }
+            }
+        };
+        if met == Met::Known
+            && let Some(address) = &meeting.address
+            && self.cluster.unmet.contains(address)
+        {
+            self.cluster.to_mut().unmet.remove(address);
+            self.batch.put(Space::State, &met_key(address), peer.as_bytes());
+        }
+        Ok(Ok(met))
+    }
+
+    /// Whether a row admits `peer`, by a member that is still one.
+    fn may_take_in(&self, row: &Row, peer: Origin) -> bool {
+        let members = &self.cluster.members;
+        let by = members.standing(row.body.version().origin, &self.heads);
+        row.table == MEMBER_TABLES.admissions && is_of(row, peer) && by == Standing::Member
+    }
+
+    /// Whether nothing but this store's own is here, in this transaction either.
+    fn is_lone(&self) -> bool {
+        self.heads.iter().all(|(origin, _)| origin == self.origin)
+            && self.cluster.members.iter().all(|(origin, _)| origin == self.origin)
+    }
+
+    /// Admits a newcomer whose own stamps go up to `head`, and gives the rows that say so; those of
+    /// an earlier admission where there is one.
+    pub(super) fn admit(
+        &mut self,
+        newcomer: Origin,
+        site: &str,
+        head: Hlc,
+        drift_bound_ms: u64,
+    ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
+        let members = &self.cluster.members;
+        match members.standing(newcomer, &self.heads) {
+            Standing::Member => return Ok(Ok(self.rows_of_member(newcomer)?)),
+            Standing::Removed | Standing::Closed => return Ok(Err(MeetError::Removed)),
+            Standing::Unknown => {}
+        }
+        if self.cluster.joining.is_some() || !members.has_acknowledged(self.origin) {
+            return Ok(Err(MeetError::Joining));
+        }
+        if head.is_beyond(self.now_ms, drift_bound_ms) {
+            return Ok(Err(MeetError::ClockSkew));
+        }
+        // Whatever the newcomer wrote lies below its admission.
+        self.clock.observe(head);
+        self.write_system(&member_row(newcomer, site))?;
+        self.write_system(&admission_row(newcomer, self.origin))?;
+        Ok(Ok(self.rows_of_member(newcomer)?))
+    }
+
+    /// A member's own rows: who it is and who admitted it.
+    fn rows_of_member(&mut self, member: Origin) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        for table in [&MEMBER_TABLES.members, &MEMBER_TABLES.admissions] {
+            let id = self.table_id(table);
+            let key = key_of(member);
+            let (place, spot) = self.locate(id, &key);
+            if let Some(body) = self.standing(spot, &place)? {
+                rows.push(Row { table: table.clone(), key, body });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A sponsor's answer: the rows that admit this store.
+    pub(super) fn join(
+        &mut self,
+        sponsor: Origin,
+        rows: &[Row],
+        drift_bound_ms: u64,
+    ) -> Result<Result<(), MeetError>, StoreError> {
+        if are_beyond(rows, self.now_ms, drift_bound_ms) {
+            return Ok(Err(MeetError::ClockSkew));
+        }
+        if self.cluster.joining.is_some()
+            || self.cluster.members.has_acknowledged(self.origin)
+            || !self.is_lone()
+        {
+            return Ok(Err(MeetError::SealedThere));
+        }
+        let admission = rows.iter().find_map(|row| {
+            let (origin, hlc) = crate::protocol::admission_in(row)?;
+            (origin == self.origin).then_some(hlc)
+        });
+        let Some(admission) = admission else { return Ok(Err(MeetError::SealedThere)) };
+        let mut report = MergeReport::default();
+        let own = self.origin;
+        for row in rows.iter().filter(|row| is_of(row, own)) {
+            self.merge_row(row, &mut report)?;
+        }
+        let joining = Joining { sponsor, admission, pulled: false };
+        self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
+        self.batch.put_number(Space::State, tables::STATE_RENEW, admission.bits());
+        let cluster = self.cluster.to_mut();
+        cluster.joining = Some(joining);
+        cluster.renew_up_to = admission;
+        Ok(Ok(()))
+    }
+
+    /// Every member is known to have claimed the admission: this store is one of them.
+    pub(super) fn activate(&mut self) {
+        if self.cluster.joining.is_some_and(|joining| joining.pulled) {
+            self.batch.remove(Space::State, tables::STATE_JOINING);
+            self.cluster.to_mut().joining = None;
+        }
+    }
+
+    /// Does what is due: see the head of this file.
+    pub(super) fn upkeep(&mut self) -> Result<(), StoreError> {
+        if let Some(joining) = self.cluster.joining {
+            if !joining.pulled && self.heads.get(joining.sponsor) >= joining.admission {
+                let joining = Joining { pulled: true, ..joining };
+                self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
+                self.cluster.to_mut().joining = Some(joining);
+            }
+            return Ok(());
+        }
+        if self.cluster.renew_up_to > Hlc::ZERO {
+            self.renew()?;
+        }
+        for row in self.cluster.members.owed(self.origin, &self.heads) {
+            self.write_system(&row)?;
+        }
+        for origin in self.cluster.members.closable(&self.heads) {
+            self.heads.raise(origin, Hlc::MAX);
+        }
+        Ok(())
+    }
+
+    /// Writes own rows from before the admission anew, some at a time: the others hold them for known.
+    fn renew(&mut self) -> Result<(), StoreError> {
+        let up_to = self.cluster.renew_up_to;
+        let mut left = false;
+        let rows = Changes::of_origin(self.published.clone(), self.origin, up_to)?;
+        for (at, row) in rows.enumerate() {
+            if at == RENEWED_ROWS_MAX {
+                left = true;
+                break;
+            }
+            let Row { table, key, body } = row?;
+            self.rewrite(&table, &key, &body)?;
+        }
+        if !left {
+            self.batch.remove(Space::State, tables::STATE_RENEW);
+            self.cluster.to_mut().renew_up_to = Hlc::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Writes what `body` says as a new write, where it still stands.
+    fn rewrite(&mut self, table: &TableName, key: &Key, body: &Body) -> Result<(), StoreError> {
+        let id = self.table_id(table);
+        let (place, spot) = self.locate(id, key);
+        let stands = self.standing(spot, &place)?.is_some_and(|it| it.version() == body.version());
+        if stands {
+            let value = body.value();
+            self.write_row(id, table, key, value.as_deref(), body.expires_at_ms())?;
+        }
+        Ok(())
+    }
+
+    fn write_system(&mut self, row: &SystemRow) -> Result<(), StoreError> {
+        let id = self.table_id(&row.table);
+        self.write_row(id, &row.table, &row.key, Some(&row.value), None)?;
+        Ok(())
+    }
+}
+
+fn key_of(origin: Origin) -> Key {
+    Key::new(Bytes::copy_from_slice(origin.as_bytes())).expect("16 bytes")
+}
+
+fn are_beyond(rows: &[Row], now_ms: u64, drift_bound_ms: u64) -> bool {
+    rows.iter().any(|row| row.body.version().hlc.is_beyond(now_ms, drift_bound_ms))
+}
+
+/// Whether a row says who `origin` is, or who admitted it.
+fn is_of(row: &Row, origin: Origin) -> bool {
+    let tables = &*MEMBER_TABLES;
+    (row.table == tables.members || row.table == tables.admissions)
+        && row.key.as_slice() == origin.as_bytes()
+}
+
+/// Whether the writer has something to do besides letting the head follow the clock.
+pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
+    let (cluster, heads): (_, &Heads) = (&published.cluster, &published.heads);
+    match cluster.joining {
+        Some(joining) => !joining.pulled && heads.get(joining.sponsor) >= joining.admission,
+        None => {
+            cluster.renew_up_to > Hlc::ZERO
+                || !cluster.members.owed(own, heads).is_empty()
+                || !cluster.members.closable(heads).is_empty()
+        }
+    }
+}
