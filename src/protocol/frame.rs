@@ -1,5 +1,6 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
+use super::Joining;
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -12,12 +13,16 @@ pub enum Frame {
     /// What the sender of this frame has durably incorporated.
     Ack(Heads),
     /// Send your delta from here on; numbered 1, 2, 3 ... on one stream.
-    Want {
-        /// From where on.
-        heads: Heads,
-        /// This frame's number.
-        number: u64,
-    },
+    Want(Want),
+    /// A newcomer asks to be taken into the sealed cluster.
+    Join,
+    /// The answer: the rows that take it in.
+    Welcome(Vec<Row>),
+    /// What members have durably incorporated, as far as the sender of this frame knows.
+    Known(Vec<(Origin, Heads)>),
+    /// The receiver stands below the sender's floor: no delta can tell it what died. It should ask for
+    /// a reconciliation.
+    BelowFloor,
     /// The stream ends.
     Goodbye(Goodbye),
     /// Of a kind that this node does not know; ignored.
@@ -45,6 +50,33 @@ pub struct Hello {
     pub sequence: Option<SequenceIds>,
     /// Its wall clock, in milliseconds since the Unix epoch, UTC.
     pub wall_ms: u64,
+    /// How it stands to the cluster.
+    pub membership: HelloMembership,
+}
+
+/// How the store that says hello stands to the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HelloMembership {
+    /// It takes in nobody it does not know.
+    pub has_acknowledged: bool,
+    /// It never met anyone, and has nothing of anyone.
+    pub is_lone: bool,
+    /// It is being admitted.
+    pub joining: Option<Joining>,
+    /// Its own rows of the member tables: who it is, and who admitted it.
+    pub rows: Vec<Row>,
+}
+
+/// Asks for the other side's delta.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Want {
+    /// From where on.
+    pub heads: Heads,
+    /// This frame's number on its stream, from 1.
+    pub number: u64,
+    /// Not to go on from there: the delta is the first half of a reconciliation, and the sender keeps
+    /// its snapshot to be compared with.
+    pub reconcile: bool,
 }
 
 /// The sequence ids of a site: `offset`, `offset + increment`, and so on.
@@ -72,6 +104,8 @@ impl SequenceIds {
 pub struct Delta {
     /// In the first part, the heads of the snapshot.
     pub snapshot_heads: Option<Heads>,
+    /// In the first part of a reconciliation, the floor of the snapshot.
+    pub floor: Heads,
     /// Rows, origin by origin, each origin's in the order of their stamps.
     pub rows: Vec<Row>,
     /// With this part the receiver has the whole delta.

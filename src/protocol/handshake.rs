@@ -35,17 +35,24 @@ pub enum Refusal {
     Itself,
     /// Two running nodes have one origin.
     #[error(
-        "the peer runs a copy of this node's store (origin {origin}): stop one of the two and give \
-         it an empty data folder"
+        "the peer runs a copy of this node's store (origin {origin}): stop one of the two and run \
+         `lastword rejoin --data DIR` there"
     )]
     Clone {
         /// The origin that both have.
         origin: Origin,
     },
+    /// The peer knows this store as one whose removal is complete.
+    #[error(
+        "this node's store was removed from the cluster: stop the node, run `lastword rejoin \
+         --data DIR`, and start it again; what it had not spread is written anew"
+    )]
+    Removed,
     /// The peer knows of writes of this store that this store does not have.
     #[error(
         "the peer has writes of this store up to {theirs}, this store only up to {ours}: it was \
-         set back to an older state; give it an empty data folder and let it catch up"
+         set back to an older state; stop the node, run `lastword rejoin --data DIR`, and start it again: it \
+         becomes a new member, and gets back what it had spread"
     )]
     SetBack {
         /// This store's own head.
@@ -120,6 +127,9 @@ pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
 /// [`Refusal::SetBack`].
 pub(super) fn check_own_claim(origin: Origin, ours: Hlc, theirs: &Heads) -> Result<(), Refusal> {
     let claimed = theirs.get(origin);
+    if claimed.is_closed() {
+        return Err(Refusal::Removed);
+    }
     if claimed > ours {
         return Err(Refusal::SetBack { ours, theirs: claimed });
     }
@@ -129,7 +139,7 @@ pub(super) fn check_own_claim(origin: Origin, ours: Hlc, theirs: &Heads) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::SequenceIds;
+    use crate::protocol::{HelloMembership, SequenceIds};
 
     fn hello(byte: u8) -> Hello {
         Hello {
@@ -142,6 +152,7 @@ mod tests {
             heads: Heads::new(),
             sequence: None,
             wall_ms: 0,
+            membership: HelloMembership::default(),
         }
     }
 

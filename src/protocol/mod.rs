@@ -20,13 +20,15 @@ mod receiver;
 mod sender;
 
 pub use clock::Clock;
-pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds};
+pub use frame::{
+    Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want,
+};
 pub use handshake::{Refusal, check_hello};
 pub use members::{
-    MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
+    Joining, MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
     admission_row, member_row, removal_row, seal_row,
 };
-pub use receiver::{DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
+pub use receiver::{Compare, DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
 pub use sender::Sender;
 
 /// The exchange that this node speaks; two nodes must speak the same.

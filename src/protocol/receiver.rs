@@ -32,6 +32,17 @@ pub struct Received {
     pub held_rows: u64,
     /// By how much the furthest held row leads the bound, in milliseconds: no use asking earlier.
     pub held_ahead_ms: u64,
+    /// The first half of a reconciliation is here: once these rows are merged, compare.
+    pub compare: Option<Compare>,
+}
+
+/// The moment of the sender that a reconciliation is with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compare {
+    /// Its heads: to claim at the end; a row that only this store has is dead where they cover it.
+    pub heads: Heads,
+    /// Its floor: to take over at the end.
+    pub floor: Heads,
 }
 
 /// Why a stream must end: the other side breaks the rules of the exchange.
@@ -56,11 +67,14 @@ pub struct Receiver {
     want_number: u64,
     /// A delta that follows an earlier Want than this has a gap, or builds on one that has.
     want_number_sound: u64,
+    /// The Want that asked for a reconciliation which has not ended.
+    reconciling: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Open {
     snapshot_heads: Heads,
+    floor: Heads,
     /// The last row of the delta.
     current: Option<(Origin, Hlc)>,
     /// Had a row held back, or builds on a delta that had: claim nothing.
@@ -82,6 +96,7 @@ impl Receiver {
             tentative: want,
             want_number: 0,
             want_number_sound: 0,
+            reconciling: None,
         }
     }
 
@@ -97,10 +112,16 @@ impl Receiver {
         own_head: Hlc,
         now_ms: u64,
     ) -> Result<Received, ViolationError> {
+        if self.reconciling.is_some_and(|number| delta.want_number < number) {
+            // It began before the reconciliation, which will bring its rows again.
+            self.delta = None;
+            return Ok(Received::default());
+        }
         if let Some(snapshot_heads) = delta.snapshot_heads {
             check_own_claim(self.own, own_head, &snapshot_heads)?;
             self.delta = Some(Open {
                 snapshot_heads,
+                floor: delta.floor,
                 current: None,
                 tainted: delta.want_number < self.want_number_sound,
                 unordered: false,
@@ -130,6 +151,17 @@ impl Receiver {
             open.tainted = true;
             self.want_number_sound = self.want_number + 1;
         }
+        if self.reconciling.is_some() {
+            // Nothing to resume from and nothing to claim, before all has been compared.
+            if delta.last {
+                let heads = open.snapshot_heads.clipped(limit, Hlc::at_ms(now_ms));
+                let compare = Compare { heads, floor: open.floor.clone() };
+                received.compare = (!open.tainted).then_some(compare);
+                self.delta = None;
+                self.reconciling = None;
+            }
+            return Ok(received);
+        }
         let was_unordered = open.unordered;
         for row in &received.rows {
             open.passed(row, &mut self.tentative);
@@ -155,11 +187,19 @@ impl Receiver {
     }
 
     /// Begins to ask for the delta again from `heads`, which this store claims; gives the number
-    /// for [`Frame::Want`](super::Frame::Want).
+    /// for [`Want`](super::Want).
     pub fn want_again(&mut self, heads: Heads) -> u64 {
         self.want_number += 1;
         self.tentative = heads;
         self.want_number
+    }
+
+    /// Begins to ask for a reconciliation, from `heads`, which this store claims; gives the number for
+    /// [`Want`](super::Want).
+    pub fn want_reconciliation(&mut self, heads: Heads) -> u64 {
+        let number = self.want_again(heads);
+        self.reconciling = Some(number);
+        number
     }
 
     /// Whether rows were held back, so that a Want is due.

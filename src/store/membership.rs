@@ -14,12 +14,12 @@
 use bytes::Bytes;
 
 use super::{
-    Changes, Joining, MeetError, Meeting, MergeReport, Met, StoreError, apply::Transaction,
+    Changes, MeetError, Meeting, MergeReport, Met, StoreError, apply::Transaction,
     cluster::met_key, tables, tables::Space,
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
-    protocol::{MEMBER_TABLES, Standing, SystemRow, admission_row, member_row},
+    protocol::{Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row},
 };
 
 /// So many rows from before the admission are written anew in one commit.

@@ -61,7 +61,6 @@ use std::{
 use redb::{Database, StorageBackend};
 
 pub use changes::Changes;
-pub use cluster::Joining;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;

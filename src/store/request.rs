@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Joining, TABLES_MAX};
+use super::TABLES_MAX;
 use crate::{
     model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::SequenceIds,
+    protocol::{Joining, SequenceIds},
 };
 
 /// What is asked of the writer.

@@ -3,13 +3,13 @@
 use std::{ops::Bound, sync::Arc};
 
 use super::{
-    Changes, Joining, Published, StoreError, codec,
+    Changes, Published, StoreError, codec,
     tables::Space,
     view::{Range, View},
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::Membership,
+    protocol::{Joining, Membership},
 };
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
