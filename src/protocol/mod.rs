@@ -4,6 +4,7 @@
 //! clock.rs      the hybrid logical clock
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
+//! ranges/       where two stores differ, for few bytes
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
 //! sender.rs     what the other side lacks, and from where on to send it
 //! ```
@@ -14,6 +15,7 @@
 mod clock;
 mod frame;
 mod handshake;
+pub mod ranges;
 mod receiver;
 mod sender;
 

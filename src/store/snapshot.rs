@@ -12,7 +12,7 @@ use crate::model::{Body, Heads, Hlc, Key, Row, TableName, Version};
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    published: Published,
+    pub(super) published: Published,
 }
 
 /// Which keys a scan visits.
@@ -131,7 +131,7 @@ impl Snapshot {
         Ok(conflicts)
     }
 
-    fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.published.view
     }
 }

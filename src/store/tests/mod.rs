@@ -6,6 +6,7 @@
 //! clock.rs      stamps and heads across restarts and clocks that are set back
 //! sequences.rs  generated ids
 //! snapshots.rs  what a reader sees while the writer goes on
+//! positions.rs  rows as another store compares them
 //! histories.rs  all of it at random, against a model
 //! hostile.rs    whatever a peer may send
 //! compaction.rs the file, written anew
@@ -18,6 +19,7 @@ mod format;
 mod histories;
 mod hostile;
 mod merges;
+mod positions;
 mod sequences;
 mod snapshots;
 mod writes;
