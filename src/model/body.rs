@@ -142,6 +142,13 @@ impl Body {
         })
     }
 
+    /// Whether these bytes are a delete, without decoding them; bytes that do not decode may say
+    /// either.
+    #[must_use]
+    pub fn is_tombstone_in(bytes: &[u8]) -> bool {
+        matches!(bytes, [FORMAT, flags, ..] if flags & FLAG_TOMBSTONE != 0)
+    }
+
     /// Reads a row from its bytes, which are kept as they are.
     ///
     /// # Errors
@@ -379,6 +386,7 @@ mod tests {
             let decoded = Body::decode(body.bytes().clone()).unwrap();
             prop_assert_eq!(decoded.value().map(|v| v.to_vec()), value);
             prop_assert_eq!(decoded.context(), &context);
+            prop_assert_eq!(Body::is_tombstone_in(body.bytes()), body.is_tombstone());
             prop_assert_eq!(decoded, body);
         }
 

@@ -5,6 +5,7 @@
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
 //! members.rs    who belongs to the cluster, and what follows from it
+//! ranges/       where two stores differ, for few bytes
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
 //! sender.rs     what the other side lacks, and from where on to send it
 //! ```
@@ -16,13 +17,12 @@ mod clock;
 mod frame;
 mod handshake;
 mod members;
+pub mod ranges;
 mod receiver;
 mod sender;
 
 pub use clock::Clock;
-pub use frame::{
-    Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want,
-};
+pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want};
 pub use handshake::{Refusal, check_hello};
 pub use members::{
     Joining, MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,

@@ -13,6 +13,7 @@
 //! flush.rs     moves them into redb, many commits at once, sorted
 //! view.rs      memory over redb, one consistent moment
 //! snapshot.rs  reads of it: one row, a range
+//! positions.rs the order in which two stores are compared
 //! changes.rs   everything above some heads
 //! compact.rs   the file written anew, as small as it can be
 //! tables.rs    the redb tables: what each key and value is
@@ -42,6 +43,7 @@ mod flush;
 mod log;
 mod membership;
 mod memory;
+mod positions;
 mod purge;
 mod request;
 mod snapshot;
@@ -64,6 +66,7 @@ pub use changes::Changes;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
+pub use positions::Positions;
 pub use request::{
     Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
     Purged, Reconciled, RefusedError, RemoteBatch, Request, Written,

@@ -15,7 +15,7 @@ use crate::{
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    published: Published,
+    pub(super) published: Published,
 }
 
 /// Which keys a scan visits.
@@ -196,7 +196,7 @@ impl Snapshot {
         Ok(conflicts)
     }
 
-    fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.published.view
     }
 }

@@ -3,7 +3,7 @@
 use super::proto;
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
-    protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds},
+    protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds, ranges::ComparisonError},
 };
 
 /// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
@@ -27,6 +27,15 @@ pub enum FrameError {
     /// More heads than any cluster has.
     #[error("peer: {0} heads, more than {HEADS_MAX}")]
     TooManyHeads(usize),
+    /// A comparison that breaks its rules.
+    #[error("peer: {0}")]
+    Comparison(#[from] ComparisonError),
+    /// A position that shares more with the one before it than that has.
+    #[error("peer: comparison: a position shares {0} bytes with a shorter one")]
+    Shared(u32),
+    /// A hash or a fingerprint that is not 16 bytes.
+    #[error("peer: comparison: a hash of {0} bytes, not 16")]
+    Hash(usize),
     /// A sequence that no node may have.
     #[error("peer: sequence offset {offset} does not lie within 1 to {increment}")]
     Sequence {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! exchange.rs  frames between nodes
+//! ranges.rs    what they say when their stores are compared
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
@@ -15,6 +16,7 @@
 pub mod error;
 pub mod exchange;
 pub mod limits;
+pub mod ranges;
 pub mod rows;
 pub mod session;
 pub mod status;

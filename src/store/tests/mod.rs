@@ -7,6 +7,7 @@
 //! purges.rs     dead rows, and when they may go
 //! sequences.rs  generated ids
 //! snapshots.rs  what a reader sees while the writer goes on
+//! positions.rs  rows as another store compares them
 //! histories.rs  all of it at random, against a model
 //! hostile.rs    whatever a peer may send
 //! compaction.rs the file, written anew
@@ -19,6 +20,7 @@ mod format;
 mod histories;
 mod hostile;
 mod merges;
+mod positions;
 mod purges;
 mod sequences;
 mod snapshots;
