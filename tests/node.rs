@@ -23,7 +23,7 @@ use lastword::{
         Change, FollowDelta, Follower, Mutation, Node, NodeConfig, ReadError, SystemClock,
         WallClock, WriteError,
     },
-    protocol::{Delta, Receiver},
+    protocol::{Delta, Receiver, Want},
     store::{
         LocalBatch, LocalWrite, MergeReport, Moving, OpenError, Operation, RemoteBatch, Request,
         Store, StoreConfig, Writer,
@@ -197,7 +197,7 @@ async fn when_the_disk_fails_all_who_wait_are_told_and_nothing_more_is_taken() {
     let node = node_on(&disk, |_| {}).await;
     let heads = node.heads();
     let mut follower = Follower::new(&node, Heads::new());
-    let delta = follower.begin().unwrap();
+    let delta = follower.begin().unwrap().delta().unwrap();
     follower.finish(&delta);
     disk.hold_syncs(true);
     let waiting = write_each(&node, 0..50);
@@ -457,7 +457,7 @@ async fn a_follower_that_keeps_up_gets_each_commit_once_and_from_memory() {
     node.write(vec![put("before", "v")]).await.unwrap();
     let mut follower = Follower::new(&node, Heads::new());
     assert!(follower.changed().await);
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert!(delta.is_scan());
     assert_eq!(keys(&rows_of(&mut delta)), ["before"]);
     follower.finish(&delta);
@@ -466,14 +466,14 @@ async fn a_follower_that_keeps_up_gets_each_commit_once_and_from_memory() {
         node.write(vec![put(key, "v")]).await.unwrap();
     }
     assert!(follower.changed().await);
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert!(!delta.is_scan());
     // As it stands: the older version of "a" is not of this moment.
     assert_eq!(keys(&rows_of(&mut delta)), ["b", "a"]);
     assert_eq!(*delta.heads(), node.heads());
     follower.finish(&delta);
 
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert!(!delta.is_scan() && rows_of(&mut delta).is_empty());
     follower.finish(&delta);
     assert!(!node.bell().has_changed().unwrap());
@@ -482,7 +482,7 @@ async fn a_follower_that_keeps_up_gets_each_commit_once_and_from_memory() {
     let written = node.write(vec![put("known", "v")]).await.unwrap();
     node.write(vec![put("new", "v")]).await.unwrap();
     follower.known(&written.session);
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert_eq!(keys(&rows_of(&mut delta)), ["new"]);
 }
 
@@ -490,12 +490,12 @@ async fn a_follower_that_keeps_up_gets_each_commit_once_and_from_memory() {
 async fn a_follower_that_falls_behind_reads_the_change_index() {
     let node = node_on(&Disks::default(), |config| config.recent_bytes_max = 500).await;
     let mut follower = Follower::new(&node, Heads::new());
-    let delta = follower.begin().unwrap();
+    let delta = follower.begin().unwrap().delta().unwrap();
     follower.finish(&delta);
     for key in 0..10 {
         node.write(vec![put(format!("k{key}"), "v")]).await.unwrap();
     }
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert!(delta.is_scan());
     let page = delta.page(4, 1 << 20).unwrap();
     assert_eq!((page.rows.len(), page.last), (4, false));
@@ -505,13 +505,13 @@ async fn a_follower_that_falls_behind_reads_the_change_index() {
     let passed = follower.leave_off(&delta);
     assert!(page.rows.iter().all(|row| passed.includes(row.body.version())));
     assert!(follower.changed().await);
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert_eq!(keys(&rows_of(&mut delta)), ["k4", "k5", "k6", "k7", "k8", "k9"]);
     follower.finish(&delta);
 
     // Sent back, it begins there.
-    follower.on_want(Heads::new(), follower.want_number());
-    let mut delta = follower.begin().unwrap();
+    follower.on_want(Want { number: follower.want_number(), ..Want::default() });
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert_eq!(keys(&rows_of(&mut delta)).len(), 10);
 }
 
@@ -520,7 +520,7 @@ async fn a_follower_that_falls_behind_reads_the_change_index() {
 async fn deltas_from_memory_go_origin_by_origin() {
     let node = node_on(&Disks::default(), |_| {}).await;
     let mut follower = Follower::new(&node, Heads::new());
-    let delta = follower.begin().unwrap();
+    let delta = follower.begin().unwrap().delta().unwrap();
     follower.finish(&delta);
     let now = Hlc::at_ms(node.now_ms());
     let peers = |by: u8, count: u64, key: &'static str| {
@@ -531,7 +531,7 @@ async fn deltas_from_memory_go_origin_by_origin() {
     merge(&node, peers(9, 2, "q")).await.unwrap();
     merge(&node, peers(2, 3, "r")).await.unwrap();
     node.write(vec![put("second", "v")]).await.unwrap();
-    let mut delta = follower.begin().unwrap();
+    let mut delta = follower.begin().unwrap().delta().unwrap();
     assert!(!delta.is_scan());
     assert_eq!(keys(&rows_of(&mut delta)), ["r", "first", "second", "q", "p"]);
 }
@@ -599,7 +599,7 @@ async fn follow_while_many_write(recent_bytes_max: usize, seed: u64) -> u32 {
         let mut follower = Follower::new(&node, want.clone());
         let mut receiver = Receiver::new(Origin::from_bytes([1; 16]), want, 60_000);
         for _ in 0..if rest { 1 } else { 1 + dice.below(6) } {
-            let mut delta = follower.begin().unwrap();
+            let mut delta = follower.begin().unwrap().delta().unwrap();
             from_memory += u32::from(!delta.is_scan());
             let mut snapshot_heads = Some((**delta.heads()).clone());
             let mut cut = false;

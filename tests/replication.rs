@@ -355,15 +355,16 @@ impl WallClock for Ahead {
 async fn a_site_with_a_fast_clock_is_held_back_and_catches_up_later() {
     let (la, lb) = (listener().await, listener().await);
     let b_at = lb.local_addr().unwrap();
-    let fast = Arc::new(Ahead(12_000.into()));
+    let fast = Arc::new(Ahead(0.into()));
     let setting = Setting { clock: Some(fast.clone()), ..Setting::default() };
     let a = site("fra", la, &[b_at], setting).await;
     let b = site("nyc", lb, &[], Setting::default()).await;
+    a.put("before", "x").await;
+    until("the two to meet", || b.get("before").is_some()).await;
+    fast.0.store(12_000, std::sync::atomic::Ordering::Relaxed);
     a.put("early", "x").await;
     until("rows to be held back", || b.peers().iter().any(|peer| peer.held_rows > 0)).await;
     assert_eq!(b.get("early"), None);
-    let offset_ms = b.peers()[0].clock_offset_ms.unwrap();
-    assert!((11_000..13_000).contains(&offset_ms), "{offset_ms}");
     // Its own clock and its other rows are not moved.
     b.put("mine", "y").await;
     assert!(b.node.heads().get(b.node.origin()).ms() < b.node.now_ms() + 5_000);
@@ -371,6 +372,25 @@ async fn a_site_with_a_fast_clock_is_held_back_and_catches_up_later() {
     // Two seconds later the stamp lies within the bound.
     until("the row", || b.get("early").is_some()).await;
     assert_eq!(b.peers()[0].held_rows, 0);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Two that never met do not begin with stamps that are out of bounds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_with_a_fast_clock_is_met_once_time_allows() {
+    let (la, lb) = (listener().await, listener().await);
+    let b_at = lb.local_addr().unwrap();
+    let fast = Arc::new(Ahead(12_000.into()));
+    let setting = Setting { clock: Some(fast.clone()), ..Setting::default() };
+    let a = site("fra", la, &[b_at], setting).await;
+    let b = site("nyc", lb, &[], Setting::default()).await;
+    let told = || a.peers()[0].last_error.as_ref().map(|error| error.message.clone());
+    until("the reason", || told().is_some_and(|message| message.contains("clocks"))).await;
+    let offset_ms = a.peers()[0].clock_offset_ms.unwrap();
+    assert!((-13_000..-11_000).contains(&offset_ms), "{offset_ms}");
+    a.put("k", "x").await;
+    until("the row", || b.get("k").is_some()).await;
     a.stop().await;
     b.stop().await;
 }

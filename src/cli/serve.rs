@@ -17,7 +17,7 @@ use crate::{
     api,
     config::{Config, MysqlTarget},
     mirror,
-    node::{Node, NodeConfig},
+    node::{self, Node, NodeConfig},
     replication::{self, Replication},
     status, telemetry,
     wire::limits::Limits,
@@ -66,6 +66,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
         ..replication::Config::default()
     };
+    let upkeep = node::UpkeepConfig {
+        seal_after: config.member.seal_after,
+        absent_max: config.member.absent_max,
+        ..node::UpkeepConfig::default()
+    };
+    edges.spawn(node.clone().keep_up(upkeep, shutdown.clone()));
     let replication = Replication::start(node.clone(), links, shutdown.clone());
     if let Some(target) = &config.mysql {
         let mirror_config = mirror::Config::new(mirror_target(target));
@@ -132,6 +138,7 @@ fn node_config(config: &Config) -> NodeConfig {
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),
+        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
         ..NodeConfig::new(&config.data, &config.site)
     }
 }

@@ -41,6 +41,12 @@ pub const READ_WAIT_MAX_BOUND: Duration = Duration::from_secs(60);
 /// own stamps, which may lead its clock by 3 s after a restart.
 pub const CLOCK_DRIFT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(3600);
+/// The bounds of [`Member::seal_after`].
+pub const SEAL_AFTER_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_secs(365 * 86_400);
+/// The bounds of [`Member::absent_max`].
+pub const ABSENT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
 /// Where client commands look for a node unless told otherwise.
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
 
@@ -72,8 +78,20 @@ pub struct Config {
     pub tables: Tables,
     /// What clients and peers may ask for.
     pub limits: Limits,
+    /// How the cluster's members come and go.
+    pub member: Member,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// How the cluster's members come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// So long after the founders have met the cluster is sealed: newcomers are admitted, and dead
+    /// rows go. Default 10 minutes, within [`SEAL_AFTER_BOUNDS`].
+    pub seal_after: Duration,
+    /// A member that is away for longer is removed. Default 30 days, within [`ABSENT_MAX_BOUNDS`].
+    pub absent_max: Duration,
 }
 
 /// How tables come to be.
@@ -142,6 +160,14 @@ impl Config {
                 })?,
                 clock_drift_max: read.required(&CLOCK_DRIFT_MAX, |text| {
                     parse::duration(text, CLOCK_DRIFT_MAX_BOUNDS)
+                })?,
+            },
+            member: Member {
+                seal_after: read.required(&MEMBER_SEAL_AFTER, |text| {
+                    parse::duration(text, SEAL_AFTER_BOUNDS)
+                })?,
+                absent_max: read.required(&MEMBER_ABSENT_MAX, |text| {
+                    parse::duration(text, ABSENT_MAX_BOUNDS)
                 })?,
             },
             log: Log {

@@ -212,6 +212,26 @@ pub const CLOCK_DRIFT_MAX: Setting = Setting {
     kind: Kind::Text,
     help: "How far a peer's stamp may lead this clock before its row is held back, 5s to 1h",
 };
+/// See [`Member::seal_after`](super::Member::seal_after).
+pub const MEMBER_SEAL_AFTER: Setting = Setting {
+    name: "member.seal_after",
+    env: "LASTWORD_MEMBER_SEAL_AFTER",
+    flag: "member-seal-after",
+    value_name: "DURATION",
+    default: "10m",
+    kind: Kind::Text,
+    help: "So long after the founders have met newcomers are admitted only, and dead rows go, 0s to 365d",
+};
+/// See [`Member::absent_max`](super::Member::absent_max).
+pub const MEMBER_ABSENT_MAX: Setting = Setting {
+    name: "member.absent_max",
+    env: "LASTWORD_MEMBER_ABSENT_MAX",
+    flag: "member-absent-max",
+    value_name: "DURATION",
+    default: "30d",
+    kind: Kind::Text,
+    help: "A member that is away for longer is removed: dead rows are kept for it until then, 1d to 10y",
+};
 /// See [`Log::filter`](super::Log::filter).
 pub const LOG: Setting = Setting {
     name: "log",
@@ -234,7 +254,7 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are shown.
-pub const ALL: [&Setting; 19] = [
+pub const ALL: [&Setting; 21] = [
     &CLUSTER,
     &SITE,
     &DATA,
@@ -252,6 +272,8 @@ pub const ALL: [&Setting; 19] = [
     &GET_MANY_KEYS_MAX,
     &READ_WAIT_MAX,
     &CLOCK_DRIFT_MAX,
+    &MEMBER_SEAL_AFTER,
+    &MEMBER_ABSENT_MAX,
     &LOG,
     &LOG_FORMAT,
 ];

@@ -63,6 +63,10 @@ fn the_defaults() {
             read_wait_max: Duration::from_secs(2),
             clock_drift_max: Duration::from_millis(DRIFT_BOUND_MS_DEFAULT),
         },
+        member: Member {
+            seal_after: Duration::from_secs(600),
+            absent_max: Duration::from_secs(30 * 86_400),
+        },
         log: Log { filter: "info".to_owned(), format: LogFormat::Text },
     };
     assert_eq!(config, expected);
@@ -96,6 +100,10 @@ fn a_whole_file() {
         get_many_keys_max = "50"
         read_wait_max = "500ms"
         clock_drift_max = "1m"
+
+        [member]
+        seal_after = "2h"
+        absent_max = "90d"
         "#,
         &[],
         &[],
@@ -109,6 +117,8 @@ fn a_whole_file() {
     assert_eq!(config.limits.value_bytes_max, 65_536);
     assert_eq!(config.limits.batch_mutations_max, 30);
     assert_eq!(config.limits.read_wait_max, Duration::from_millis(500));
+    assert_eq!(config.member.seal_after, Duration::from_secs(7_200));
+    assert_eq!(config.member.absent_max, Duration::from_secs(90 * 86_400));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.mysql.unwrap().port, 3307);
 }
@@ -228,6 +238,7 @@ fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
         ),
         ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
         ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),
+        ("member.absent_max = '1h'", "member.absent_max (FILE): 1h is out of bounds"),
         ("log = 'lastword=loud'", "log (FILE): \"lastword=loud\" is not a filter"),
         ("log_format = 'xml'", "log_format (FILE): \"xml\" is neither text nor json"),
         ("http = '127.0.0.1:7400'", "http (FILE): 127.0.0.1:7400 is the address of listen already"),

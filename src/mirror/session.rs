@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     model::{Heads, Origin, TableName},
-    node::{FollowDelta, Follower, Node, Page},
+    node::{Begun, FollowDelta, Follower, Node, Page},
     store::StoreError,
 };
 
@@ -227,7 +227,12 @@ impl<'m> Session<'m> {
         let mut delta: FollowDelta;
         let mut page: Page;
         (follower, delta, page) = read(move || {
-            let mut delta = follower.begin()?;
+            let mut delta = loop {
+                match follower.begin()? {
+                    Begun::Delta(delta) => break delta,
+                    Begun::BelowFloor | Begun::Waiting => follower.begin_anew(),
+                }
+            };
             let page = delta.page(rows_max, bytes_max)?;
             Ok((follower, delta, page))
         })

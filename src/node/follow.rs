@@ -12,6 +12,9 @@
 //! Rows above the heads (a delta which a peer has not ended yet) are passed on as well. From memory
 //! each is passed on once: what this follower was given before, it is not given again.
 //!
+//! Who stands below the floor of that moment cannot be told by a delta what died: it gets none, and must
+//! be reconciled, from one snapshot that is kept until it has been compared with.
+//!
 //! **Invariant.** From memory or from the index, a delta goes origin by origin, each in the order
 //! of its stamps. Who gets a part of it takes an origin that another follows as through, and goes
 //! on behind it when the delta breaks off: rows in the order of the commits would be lost.
@@ -23,8 +26,8 @@ use tokio::sync::watch;
 use super::{Node, Pulse, recent::as_they_stand};
 use crate::{
     model::{Heads, Origin, Row},
-    protocol::Sender,
-    store::{Changes, StoreError},
+    protocol::{Sender, Want},
+    store::{Changes, Snapshot, StoreError},
 };
 
 /// Up to how many rows are counted to say what remains; beyond, "at least".
@@ -39,6 +42,19 @@ pub struct Follower {
     sender: Sender,
     /// The newest commit passed on; `None`: begin with a scan.
     sequence: Option<u64>,
+    reconciling: Reconciling,
+    /// Everything is passed on anew, whatever the floor.
+    anew: bool,
+}
+
+/// Whether whoever is followed for asked for a reconciliation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reconciling {
+    No,
+    /// The next delta is the first half of it.
+    Asked,
+    /// That went out; nothing else does before the next Want.
+    FirstHalfSent,
 }
 
 impl Follower {
@@ -50,6 +66,8 @@ impl Follower {
             bell: node.bell(),
             sender: Sender::new(above.clone(), above),
             sequence: None,
+            reconciling: Reconciling::No,
+            anew: false,
         }
     }
 
@@ -91,8 +109,10 @@ impl Follower {
 
     /// A peer wants rows above `heads`; see [`Sender::on_want`]. The next delta is read from the
     /// change index; one under way must be dropped.
-    pub fn on_want(&mut self, heads: Heads, number: u64) {
-        self.sender.on_want(heads, number);
+    pub fn on_want(&mut self, want: Want) {
+        let reconcile = want.reconcile;
+        self.reconciling = if reconcile { Reconciling::Asked } else { Reconciling::No };
+        self.sender.on_want(want.heads, want.number);
         self.sequence = None;
     }
 
@@ -102,45 +122,67 @@ impl Follower {
     /// # Errors
     ///
     /// [`StoreError`]: the store cannot be read.
-    pub fn begin(&mut self) -> Result<FollowDelta, StoreError> {
+    pub fn begin(&mut self) -> Result<Begun, StoreError> {
+        match self.reconciling {
+            Reconciling::No => {}
+            Reconciling::Asked => return self.begin_reconciliation().map(Begun::Delta),
+            Reconciling::FirstHalfSent => return Ok(Begun::Waiting),
+        }
         let pulse = self.bell.borrow_and_update().clone();
         let recent = self.sequence.and_then(|sequence| self.node.commits_after(sequence));
+        // The pulse was read first: the snapshot holds all of its commits, and its floor is that of
+        // rows which are gone from it.
+        let snapshot = self.node.snapshot();
+        if !self.anew && !self.above().covers(snapshot.floor()) {
+            return Ok(Begun::BelowFloor);
+        }
         if let Some(mut commits) = recent {
             // Only up to the pulse: later commits may lie above its heads, and come next time.
             commits.retain(|commit| commit.sequence <= pulse.sequence);
             let mut rows = as_they_stand(&commits);
             rows.retain(|row| self.sender.lacks(row));
-            return Ok(FollowDelta {
-                heads: pulse.heads,
-                sequence: pulse.sequence,
-                rows_total: rows.len() as u64,
-                source: Source::Memory(rows.into_iter()),
-                uncounted: None,
-                passed: Heads::new(),
-                current: None,
-                bytes_passed: 0,
-                rows_passed: 0,
-            });
+            let rows_total = rows.len() as u64;
+            let source = Source::Memory(rows.into_iter());
+            let delta = FollowDelta::new(pulse.heads, pulse.sequence, source);
+            return Ok(Begun::Delta(FollowDelta { rows_total, ..delta }));
         }
-        // The pulse was read first: the snapshot holds all of its commits.
+        self.scan(&snapshot, pulse.heads, pulse.sequence).map(Begun::Delta)
+    }
+
+    /// The first half of a reconciliation: all of one snapshot that lies above.
+    fn begin_reconciliation(&self) -> Result<FollowDelta, StoreError> {
         let snapshot = self.node.snapshot();
+        let delta = self.scan(&snapshot, Arc::clone(snapshot.heads()), 0)?;
+        Ok(FollowDelta { reconciled_with: Some(snapshot), ..delta })
+    }
+
+    fn scan(
+        &self,
+        snapshot: &Snapshot,
+        heads: Arc<Heads>,
+        sequence: u64,
+    ) -> Result<FollowDelta, StoreError> {
         let changes = snapshot.changes(self.above())?;
         let count = snapshot.changes(self.above())?;
-        Ok(FollowDelta {
-            heads: pulse.heads,
-            sequence: pulse.sequence,
-            source: Source::Store(Box::new(changes)),
-            uncounted: Some(Box::new(count)),
-            rows_total: 0,
-            passed: Heads::new(),
-            current: None,
-            bytes_passed: 0,
-            rows_passed: 0,
-        })
+        let delta = FollowDelta::new(heads, sequence, Source::Store(Box::new(changes)));
+        Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
+    }
+
+    /// Passes everything on once more, from the next delta on: for a consumer that takes away by itself
+    /// what is not there any more.
+    pub fn begin_anew(&mut self) {
+        self.sender.on_want(Heads::new(), self.want_number());
+        self.sequence = None;
+        self.anew = true;
     }
 
     /// The delta was passed on whole: the follower stands at its heads.
     pub fn finish(&mut self, delta: &FollowDelta) {
+        if delta.reconciled_with.is_some() {
+            self.reconciling = Reconciling::FirstHalfSent;
+            return;
+        }
+        self.anew = false;
         self.sender.on_sent(&delta.heads);
         self.sequence = Some(delta.sequence);
     }
@@ -150,6 +192,27 @@ impl Follower {
         self.sender.on_broken_off(&delta.passed);
         self.sequence = None;
         delta.passed.clone()
+    }
+}
+
+/// What a follower can pass on at this moment.
+pub enum Begun {
+    /// These rows, and with the last of them the heads of the moment.
+    Delta(FollowDelta),
+    /// Nothing: rows may have died of which a delta would not tell. Reconcile.
+    BelowFloor,
+    /// Nothing, before a reconciliation has ended.
+    Waiting,
+}
+
+impl Begun {
+    /// The rows, where there is something to pass on.
+    #[must_use]
+    pub fn delta(self) -> Option<FollowDelta> {
+        match self {
+            Begun::Delta(delta) => Some(delta),
+            Begun::BelowFloor | Begun::Waiting => None,
+        }
     }
 }
 
@@ -167,6 +230,8 @@ pub struct FollowDelta {
     current: Option<Origin>,
     bytes_passed: u64,
     rows_passed: u64,
+    /// Of the first half of a reconciliation: the snapshot to compare with.
+    reconciled_with: Option<Snapshot>,
 }
 
 enum Source {
@@ -188,6 +253,27 @@ pub struct Page {
 }
 
 impl FollowDelta {
+    fn new(heads: Arc<Heads>, sequence: u64, source: Source) -> FollowDelta {
+        FollowDelta {
+            heads,
+            sequence,
+            source,
+            uncounted: None,
+            rows_total: 0,
+            passed: Heads::new(),
+            current: None,
+            bytes_passed: 0,
+            rows_passed: 0,
+            reconciled_with: None,
+        }
+    }
+
+    /// Where this is the first half of a reconciliation, the snapshot to compare with.
+    #[must_use]
+    pub fn reconciled_with(&self) -> Option<&Snapshot> {
+        self.reconciled_with.as_ref()
+    }
+
     /// The heads of the moment: what whoever gets the whole delta has incorporated.
     #[must_use]
     pub fn heads(&self) -> &Arc<Heads> {

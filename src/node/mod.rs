@@ -4,6 +4,7 @@
 //! writer.rs   many requests, one durable commit, then the bell
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
+//! membership.rs  the node as one of a cluster, and what it does by itself
 //! follow.rs   how links and mirrors read every change
 //! report.rs   what links and mirrors say of themselves, for status
 //! status.rs   the state of the whole node at one moment
@@ -15,6 +16,7 @@
 
 mod error;
 mod follow;
+mod membership;
 mod mutation;
 mod pending;
 mod recent;
@@ -37,7 +39,8 @@ use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{ReadError, WriteError};
-pub use follow::{FollowDelta, Follower, Page};
+pub use follow::{Begun, FollowDelta, Follower, Page};
+pub use membership::UpkeepConfig;
 pub use mutation::{Change, IdKind, Mutation};
 pub use pending::{Merging, Writing};
 pub use recent::Commit;
@@ -48,13 +51,14 @@ pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};
 
 use crate::{
-    model::{Heads, Hlc, Origin, Row},
+    model::{Heads, Hlc, Origin},
     protocol::{SequenceIds, SystemRow, member_row},
     store::{
-        LocalBatch, LocalWrite, OpenError, Operation, Outcome, RemoteBatch, Request, Snapshot,
-        Store, StoreConfig, StoreError, Writer, Written,
+        Applied, LocalBatch, LocalWrite, OpenError, Operation, Outcome, RemoteBatch, Request,
+        Snapshot, Store, StoreConfig, StoreError, Writer, Written,
     },
 };
+use membership::Others;
 use recent::Recent;
 use writer::{Answer, Door};
 
@@ -79,6 +83,8 @@ pub struct NodeConfig {
     pub cache_bytes: usize,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
+    /// Peers as configured: until each was met once, nothing is purged.
+    pub peers: Vec<String>,
 }
 
 impl NodeConfig {
@@ -95,6 +101,7 @@ impl NodeConfig {
             recent_bytes_max: 32 << 20,
             cache_bytes: 256 << 20,
             clock: Arc::new(SystemClock),
+            peers: Vec::new(),
         }
     }
 }
@@ -139,6 +146,9 @@ struct Shared {
     started_ms: u64,
     recent: RwLock<Recent>,
     bell: watch::Sender<Pulse>,
+    others: Others,
+    /// Merging is shared, reconciling is exclusive.
+    turns: Arc<tokio::sync::RwLock<()>>,
     reports: Reports,
     counters: Counters,
     failure: OnceLock<String>,
@@ -163,6 +173,7 @@ impl Node {
         let fresh_origin = Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes());
         let store_config = StoreConfig {
             cache_bytes: config.cache_bytes,
+            peers: config.peers.clone(),
             ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();
@@ -193,6 +204,8 @@ impl Node {
             clock: config.clock,
             recent: RwLock::new(Recent::new(config.recent_bytes_max)),
             bell: watch::Sender::new(pulse),
+            others: Others::default(),
+            turns: Arc::default(),
             reports: Reports::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),
@@ -515,8 +528,9 @@ impl Node {
 
 impl Shared {
     /// After a commit: counts it, keeps it for followers, rings the bell where there is news.
-    fn announce(&self, outcomes: &[Outcome], rows: Vec<Row>, heads: &Arc<Heads>, committed: bool) {
-        for outcome in outcomes {
+    fn announce(&self, applied: Applied) -> Vec<Outcome> {
+        let Applied { outcomes, rows, rows_removed, heads, committed } = applied;
+        for outcome in &outcomes {
             match outcome {
                 Outcome::Local(Ok(written)) => {
                     self.counters.rows_written.fetch_add(written.len() as u64, Ordering::Relaxed);
@@ -531,17 +545,21 @@ impl Shared {
             self.counters.commits.fetch_add(1, Ordering::Relaxed);
         }
         let mut recent = self.recent.write().expect("no holder of this lock panics");
-        let sequence = if rows.is_empty() {
+        if rows_removed > 0 {
+            recent.forget();
+        }
+        let sequence = if rows.is_empty() && rows_removed == 0 {
             self.bell.borrow().sequence
         } else {
-            recent.push(rows, Arc::clone(heads))
+            recent.push(rows, Arc::clone(&heads))
         };
         drop(recent);
         self.bell.send_if_modified(|pulse| {
-            let news = pulse.sequence != sequence || pulse.heads != *heads;
-            *pulse = Pulse { sequence, heads: Arc::clone(heads) };
+            let news = pulse.sequence != sequence || pulse.heads != heads;
+            *pulse = Pulse { sequence, heads };
             news
         });
+        outcomes
     }
 
     fn fail(&self, error: &str) {

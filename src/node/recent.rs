@@ -52,6 +52,12 @@ impl Recent {
         self.sequence
     }
 
+    /// Rows that commits had brought are gone from the store: whoever follows looks there again.
+    pub(super) fn forget(&mut self) {
+        self.commits.clear();
+        self.bytes = 0;
+    }
+
     /// The commits after `sequence`; `None` where some of them are gone.
     pub(super) fn after(&self, sequence: u64) -> Option<Vec<Arc<Commit>>> {
         let missing = usize::try_from(self.sequence.checked_sub(sequence)?).ok()?;

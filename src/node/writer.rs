@@ -264,8 +264,7 @@ fn commit(
             if applied.committed {
                 commit_us.store(took_us, Ordering::Relaxed);
             }
-            shared.announce(&applied.outcomes, applied.rows, &applied.heads, applied.committed);
-            Ok(applied.outcomes)
+            Ok(shared.announce(applied))
         }
         Err(error) => {
             let error = error.to_string();

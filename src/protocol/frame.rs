@@ -1,6 +1,6 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
-use super::Joining;
+use super::{Joining, ranges::Comparison};
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -23,6 +23,10 @@ pub enum Frame {
     /// The receiver stands below the sender's floor: no delta can tell it what died. It should ask for
     /// a reconciliation.
     BelowFloor,
+    /// The second half of a reconciliation: a question to the snapshot of its first half.
+    ReconcileQuestion(Comparison),
+    /// The answer from there.
+    ReconcileAnswer(Comparison),
     /// The stream ends.
     Goodbye(Goodbye),
     /// Of a kind that this node does not know; ignored.

@@ -178,9 +178,17 @@ pub struct Member {
     /// Who acknowledged the removal, by which row, and what each had of it.
     pub removal_acks: BTreeMap<Origin, (Version, Hlc)>,
     seal_ack: Option<Version>,
+    /// The row that names it.
+    row: Option<Version>,
 }
 
 impl Member {
+    /// Since when it has had its present name, or has been admitted.
+    #[must_use]
+    pub fn known_since(&self) -> Option<Hlc> {
+        self.row.max(self.admission).map(|version| version.hlc)
+    }
+
     /// What the remaining members had of a removed store: all that was spread of it.
     #[must_use]
     pub fn spread_up_to(&self) -> Hlc {
@@ -268,7 +276,10 @@ impl Membership {
             let member = self.members.entry(origin).or_insert(early);
             if row.table == tables.admissions {
                 member.admission = Some(version);
-            } else if let Ok(MemberValue { site }) = serde_json::from_slice(&value) {
+                return true;
+            }
+            member.row = Some(version);
+            if let Ok(MemberValue { site }) = serde_json::from_slice(&value) {
                 member.site = site.into();
             }
             return true;

@@ -4,6 +4,7 @@
 //! clock.rs      the hybrid logical clock
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
+//! known.rs      what each member is known to have incorporated
 //! members.rs    who belongs to the cluster, and what follows from it
 //! ranges/       where two stores differ, for few bytes
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
@@ -16,6 +17,7 @@
 mod clock;
 mod frame;
 mod handshake;
+mod known;
 mod members;
 pub mod ranges;
 mod receiver;
@@ -24,6 +26,7 @@ mod sender;
 pub use clock::Clock;
 pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want};
 pub use handshake::{Refusal, check_hello};
+pub use known::Known;
 pub use members::{
     Joining, MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
     admission_row, member_row, removal_row, seal_row,

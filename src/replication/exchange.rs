@@ -17,12 +17,12 @@ use super::{
     session::Session,
 };
 use crate::{
-    node::{Direction, LastError, Node, WriteError},
+    node::{Direction, LastError, Node, PeerReport, WriteError},
     protocol::{
         Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Refusal, ViolationError,
         check_hello,
     },
-    store::StoreError,
+    store::{MeetError, Meeting, Met, ReconcileError, StoreError},
     wire::{exchange::FrameError, proto},
 };
 
@@ -67,6 +67,10 @@ pub(super) enum LinkError {
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("{0}")]
+    Reconcile(#[from] ReconcileError),
+    #[error("{0}")]
+    Meet(#[from] MeetError),
+    #[error("{0}")]
     Write(#[from] WriteError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,7 +94,7 @@ where
     let Link { direction, out, mut incoming } = link;
     let not_up = |error: LinkError| (error, false);
     let node = &shared.node;
-    let ours = own_hello(node);
+    let ours = own_hello(node).map_err(|error| not_up(error.into()))?;
     // A fresh queue has room.
     let _ = out.send(Frame::Hello(ours.clone()).into()).await;
     let theirs = timeout(shared.config.connect_max, read_hello(&mut incoming)).await;
@@ -107,6 +111,34 @@ where
     }
 
     let peer = theirs.origin;
+    let offset_ms = difference(theirs.wall_ms, node.now_ms());
+    let address = dialler.as_ref().map(|peer| {
+        // Where the two do not get on, it may say why.
+        let note = |report: &mut PeerReport| {
+            report.clock_offset_ms = Some(offset_ms);
+            report.address.clone()
+        };
+        peer.handle.update(note)
+    });
+    let met = timeout(shared.config.connect_max, meet(node, &theirs, address, &out, &mut incoming));
+    match met.await.unwrap_or(Err(LinkError::NoHello)) {
+        Ok(()) => {}
+        Err(LinkError::Duplicate) => return Ok(Ended::Duplicate { came_up: false }),
+        Err(LinkError::Meet(error)) => {
+            // What concerns the one is told to the other.
+            let told = match error {
+                MeetError::Removed => MeetError::OwnRemoved,
+                MeetError::OwnRemoved => MeetError::Removed,
+                MeetError::Sealed => MeetError::SealedThere,
+                MeetError::SealedThere => MeetError::Sealed,
+                error => error,
+            };
+            say_goodbye(out, &mut incoming, GoodbyeReason::Refused, &told.to_string()).await;
+            return Err(not_up(error.into()));
+        }
+        Err(error) => return Err(not_up(error)),
+    }
+    node.learn(peer, &theirs.heads);
     let own_handle = dialler.as_ref().map(|peer| &peer.handle);
     let handle = shared.links.report_of(node, peer, own_handle);
     if let Some(dialler) = &mut dialler {
@@ -118,7 +150,6 @@ where
         say_goodbye(out, &mut incoming, GoodbyeReason::Duplicate, "").await;
         return Ok(Ended::Duplicate { came_up: false });
     };
-    let now_ms = node.now_ms();
     handle.update(|report| {
         report.site.clone_from(&theirs.site);
         report.origin = Some(peer);
@@ -126,7 +157,7 @@ where
         report.connects += 1;
         report.acked.join(&theirs.heads);
         report.held_rows = 0;
-        report.clock_offset_ms = Some(difference(theirs.wall_ms, now_ms));
+        report.clock_offset_ms = Some(offset_ms);
     });
     tracing::info!(site = %theirs.site, origin = %peer, ?direction, "link up");
 
@@ -159,8 +190,8 @@ where
     }
 }
 
-fn own_hello(node: &Node) -> Hello {
-    Hello {
+fn own_hello(node: &Node) -> Result<Hello, StoreError> {
+    Ok(Hello {
         protocol_version: PROTOCOL_VERSION,
         cluster: node.cluster().to_owned(),
         site: node.site().to_owned(),
@@ -170,7 +201,62 @@ fn own_hello(node: &Node) -> Hello {
         heads: (*node.heads()).clone(),
         sequence: node.sequence(),
         wall_ms: node.now_ms(),
+        membership: node.hello_membership()?,
+    })
+}
+
+/// The rules of membership: whether the two stores may exchange; a newcomer is taken in on the way.
+async fn meet<S>(
+    node: &Node,
+    theirs: &Hello,
+    address: Option<String>,
+    out: &mpsc::Sender<proto::Frame>,
+    incoming: &mut S,
+) -> Result<(), LinkError>
+where
+    S: Stream<Item = Result<Option<proto::Frame>, Status>> + Unpin,
+{
+    let peer = theirs.origin;
+    let meeting = Meeting {
+        peer,
+        address,
+        rows: theirs.membership.rows.clone(),
+        has_acknowledged: theirs.membership.has_acknowledged,
+        is_lone: theirs.membership.is_lone,
+        joining: theirs.membership.joining,
+        drift_bound_ms: node.drift_bound_ms(),
+    };
+    let closed = |_| LinkError::Lost("the connection is closed".into());
+    match node.meet(meeting).await?? {
+        Met::Known => {}
+        Met::Stranger => {
+            out.send(Frame::Join.into()).await.map_err(closed)?;
+            loop {
+                match next_frame(incoming).await? {
+                    Frame::Welcome(rows) => {
+                        node.join(peer, rows).await??;
+                        break;
+                    }
+                    Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
+                    _ => {}
+                }
+            }
+        }
+        Met::Newcomer => loop {
+            match next_frame(incoming).await? {
+                Frame::Join => {
+                    let head = theirs.heads.get(peer);
+                    let rows = node.admit(peer, &theirs.site, head).await??;
+                    tracing::info!(site = %theirs.site, origin = %peer, "admitted to the cluster");
+                    out.send(Frame::Welcome(rows).into()).await.map_err(closed)?;
+                    break;
+                }
+                Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
+                _ => {}
+            }
+        },
     }
+    Ok(())
 }
 
 async fn read_hello<S>(incoming: &mut S) -> Result<Hello, LinkError>

@@ -6,6 +6,7 @@
 //! links.rs     which links are up; of two links of one pair one stays
 //! exchange.rs  drives one link: hello, session, goodbye
 //! session.rs   deltas both ways: the receiving and the sending half
+//! reconcile.rs where this store stands below the peer's floor
 //! notes.rs     what the one leaves for the other
 //! merges.rs    parts of deltas on their way into commits
 //! ```
@@ -18,6 +19,7 @@ mod exchange;
 mod links;
 mod merges;
 mod notes;
+mod reconcile;
 mod session;
 
 use std::{sync::Arc, time::Duration};

@@ -2,17 +2,28 @@
 //!
 //! Notes are overwritten, never queued, so leaving one never waits.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::Notify;
 
-use crate::model::Heads;
+use crate::{
+    model::Heads,
+    protocol::{Frame, Want},
+    store::Snapshot,
+};
 
 /// Between the two halves of one link.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     kept: Mutex<Kept>,
     rung: Notify,
+    /// What the peer reconciles with: the sending half took it, the receiving half answers from it.
+    reconciled_with: Mutex<Option<Snapshot>>,
+    /// The newest Want that was answered with "below floor".
+    refused: AtomicU64,
 }
 
 /// What was left since the notes were taken last.
@@ -21,11 +32,13 @@ pub(super) struct Kept {
     /// The peer has this.
     pub(super) peer_heads: Option<Heads>,
     /// The peer wants rows from here on.
-    pub(super) peer_want: Option<(Heads, u64)>,
+    pub(super) peer_want: Option<Want>,
     /// The peer is to know what we have.
     pub(super) ack_due: bool,
     /// We want rows from here on.
-    pub(super) own_want: Option<(Heads, u64)>,
+    pub(super) own_want: Option<Want>,
+    /// A question of ours in a reconciliation, or the answer to one of the peer's.
+    pub(super) comparison: Option<Frame>,
 }
 
 impl Notes {
@@ -48,6 +61,21 @@ impl Notes {
     /// Takes all notes.
     pub(super) fn take(&self) -> Kept {
         std::mem::take(&mut *self.kept.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Keeps the snapshot that the peer reconciles with; `None`: it is through.
+    pub(super) fn keep_snapshot(&self, snapshot: Option<Snapshot>) {
+        *self.reconciled_with.lock().expect("no holder of this lock panics") = snapshot;
+    }
+
+    /// The snapshot that the peer reconciles with.
+    pub(super) fn kept_snapshot(&self) -> Option<Snapshot> {
+        self.reconciled_with.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Notes that a Want stands below the floor; says whether that is news.
+    pub(super) fn is_first_refusal(&self, want_number: u64) -> bool {
+        self.refused.swap(want_number, Ordering::Relaxed) != want_number
     }
 
     /// Waits until something was left.

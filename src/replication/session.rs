@@ -9,10 +9,10 @@
 //! The two halves share only [`Notes`], which are overwritten, never queued. So the receiving half
 //! never waits for the sending one, and two nodes that both have much to send cannot lock up.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{OwnedRwLockWriteGuard, mpsc},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::Stream;
@@ -23,12 +23,13 @@ use super::{
     exchange::{LinkError, error_of, next_frame},
     merges::Merges,
     notes::Notes,
+    reconcile::{self, Reconciling},
 };
 use crate::{
     model::{Heads, Origin},
-    node::{FollowDelta, Follower, Node, Page, PeerHandle, WriteError},
-    protocol::{Delta, Frame, Receiver},
-    store::RemoteBatch,
+    node::{Begun, FollowDelta, Follower, Node, Page, PeerHandle, WriteError},
+    protocol::{Compare, Delta, Frame, Receiver, Want},
+    store::{RemoteBatch, Step},
     wire::proto,
 };
 
@@ -37,6 +38,17 @@ const FRAME_ROWS_MAX: usize = 4_096;
 /// After rows were held back: the shortest and the longest wait before asking again.
 const WANT_AGAIN_MIN: Duration = Duration::from_secs(1);
 const WANT_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Leave to reconcile, waited for.
+type Turn = Pin<Box<dyn Future<Output = OwnedRwLockWriteGuard<()>> + Send>>;
+
+/// What became of a part of a delta.
+struct Taken {
+    /// Rows were held back: ask again after this time.
+    ask_again_after: Option<Duration>,
+    /// The first half of a reconciliation is here.
+    compare: Option<Compare>,
+}
 
 /// A link that is up.
 pub(super) struct Session<'l> {
@@ -67,11 +79,12 @@ impl Session<'_> {
         want.join(&self.node.tentative(self.peer)?);
         let mut receiver =
             Receiver::new(self.node.origin(), want.clone(), self.node.drift_bound_ms());
-        let number = receiver.want_again(want.clone());
-        self.notes.leave(|notes| notes.own_want = Some((want, number)));
+        self.want(&mut receiver, want);
 
         let mut want_again_at: Option<Instant> = None;
         let mut merging = Merges::default();
+        let mut turn: Option<Turn> = None;
+        let mut reconciliation: Option<Reconciling> = None;
         loop {
             let silence = self.shared.config.silence_max;
             let frame = tokio::select! {
@@ -88,43 +101,119 @@ impl Session<'_> {
                     if want_again_at.is_some() =>
                 {
                     want_again_at = None;
+                    self.want(&mut receiver, (*self.node.heads()).clone());
+                    continue;
+                }
+                taken = async { turn.as_mut().expect("waited for").await }, if turn.is_some() => {
+                    turn = None;
+                    reconciliation = Some(Reconciling::new(self.peer, taken));
+                    // What others had handed in before is merged when this comes back.
+                    self.node.advance().await?;
                     let heads = (*self.node.heads()).clone();
-                    let number = receiver.want_again(heads.clone());
-                    self.notes.leave(|notes| notes.own_want = Some((heads, number)));
+                    let number = receiver.want_reconciliation(heads.clone());
+                    let want = Want { heads, number, reconcile: true };
+                    self.notes.leave(|notes| notes.own_want = Some(want));
                     continue;
                 }
             };
             match frame {
                 Frame::Delta(delta) => {
-                    if let Some(wait) = self.take_delta(&mut receiver, delta, &mut merging).await? {
+                    // In a reconciliation the turn is ours.
+                    let _turn = match &reconciliation {
+                        Some(_) => None,
+                        None => Some(self.node.merge_turn().await),
+                    };
+                    let taken = self.take_delta(&mut receiver, delta, &mut merging).await?;
+                    if let Some(wait) = taken.ask_again_after {
+                        // Whatever was begun is asked for anew then.
+                        reconciliation = None;
                         want_again_at.get_or_insert(Instant::now() + wait);
                     }
+                    if let (Some(with), Some(reconciliation)) = (taken.compare, &mut reconciliation)
+                    {
+                        while !merging.is_empty() {
+                            merging.first_merged().await?;
+                        }
+                        let next = reconciliation.begin(self.node, with).await?;
+                        self.go_on(next, &mut receiver).await?;
+                    }
                 }
-                Frame::Ack(heads) => {
-                    self.handle.update(|report| report.acked.join(&heads));
-                    self.notes.peer_has(&heads);
+                Frame::BelowFloor => {
+                    if turn.is_none() && reconciliation.is_none() {
+                        let node = self.node.clone();
+                        turn = Some(Box::pin(async move { node.reconcile_turn().await }));
+                    }
                 }
-                Frame::Want { heads, number } => {
-                    self.notes.leave(|notes| notes.peer_want = Some((heads, number)));
+                Frame::ReconcileQuestion(question) => {
+                    if let Some(snapshot) = self.notes.kept_snapshot() {
+                        let answer = reconcile::answer(snapshot, question).await?;
+                        let frame = Frame::ReconcileAnswer(answer);
+                        self.notes.leave(|notes| notes.comparison = Some(frame));
+                    }
+                }
+                Frame::ReconcileAnswer(answer) => {
+                    let Some(under_way) = &mut reconciliation else { continue };
+                    if let Some(next) = under_way.on_answer(answer).await?
+                        && self.go_on(next, &mut receiver).await?
+                    {
+                        reconciliation = None;
+                    }
+                }
+                Frame::Ack(heads) => self.peer_has(&heads),
+                Frame::Want(want) => self.notes.leave(|notes| notes.peer_want = Some(want)),
+                Frame::Known(known) => {
+                    for (member, heads) in known {
+                        self.node.learn(member, &heads);
+                    }
                 }
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
-                Frame::Hello(_) | Frame::Unknown => {}
+                Frame::Hello(_) | Frame::Join | Frame::Welcome(_) | Frame::Unknown => {}
             }
         }
     }
 
-    /// Hands a part of a delta to the writer. Gives the time after which to ask again, where rows
-    /// were held.
+    /// Asks for the peer's delta from `heads` on.
+    fn want(&self, receiver: &mut Receiver, heads: Heads) {
+        let number = receiver.want_again(heads.clone());
+        let want = Want { heads, number, reconcile: false };
+        self.notes.leave(|notes| notes.own_want = Some(want));
+    }
+
+    /// The peer has durably incorporated this.
+    fn peer_has(&self, heads: &Heads) {
+        self.handle.update(|report| report.acked.join(heads));
+        self.node.learn(self.peer, heads);
+        self.notes.peer_has(heads);
+    }
+
+    /// Goes on with a reconciliation; `true`: it has ended.
+    async fn go_on(&self, next: Step, receiver: &mut Receiver) -> Result<bool, LinkError> {
+        match next {
+            Step::Ask(question) => {
+                let frame = Frame::ReconcileQuestion(question);
+                self.notes.leave(|notes| notes.comparison = Some(frame));
+                Ok(false)
+            }
+            Step::End(end) => {
+                let rows = self.node.reconcile(end).await?;
+                tracing::info!(peer = %self.peer, rows_that_had_died = rows, "reconciled");
+                self.want(receiver, (*self.node.heads()).clone());
+                self.notes.leave(|notes| notes.ack_due = true);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Hands a part of a delta to the writer.
     async fn take_delta(
         &self,
         receiver: &mut Receiver,
         delta: Delta,
         merging: &mut Merges,
-    ) -> Result<Option<Duration>, LinkError> {
+    ) -> Result<Taken, LinkError> {
         if let Some(heads) = &delta.snapshot_heads {
             // Before the rows are merged, so that they are not sent back.
-            self.handle.update(|report| report.acked.join(heads));
-            self.notes.peer_has(heads);
+            self.peer_has(heads);
         }
         let bytes: usize = delta.rows.iter().map(crate::model::Row::size_bytes).sum();
         let rows = delta.rows.len() as u64;
@@ -156,7 +245,7 @@ impl Session<'_> {
             };
             merging.push(self.node.submit(batch).await?, bytes, ack_due);
         }
-        Ok(wait)
+        Ok(Taken { ask_again_after: wait, compare: received.compare })
     }
 
     fn claims_more(&self, claim: Option<&Heads>) -> bool {
@@ -181,6 +270,7 @@ impl Session<'_> {
         peer_heads: Heads,
     ) -> Result<std::convert::Infallible, LinkError> {
         let mut follower = Follower::new(self.node, peer_heads);
+        let mut told = Vec::new();
         let mut heartbeat = tokio::time::interval(self.shared.config.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -199,6 +289,13 @@ impl Session<'_> {
                 self.node.advance().await?;
             }
             self.answer_notes(out, &mut follower).await?;
+            if beat {
+                let known = self.node.known();
+                if told != known {
+                    self.put(out, Frame::Known(known.clone())).await?;
+                    told = known;
+                }
+            }
             if follower.want_number() > 0 {
                 self.send_delta(out, &mut follower, beat).await?;
             } else if beat {
@@ -214,15 +311,19 @@ impl Session<'_> {
         follower: &mut Follower,
     ) -> Result<bool, LinkError> {
         let notes = self.notes.take();
-        if let Some((heads, number)) = notes.own_want {
-            self.put(out, Frame::Want { heads, number }).await?;
+        if let Some(want) = notes.own_want {
+            self.put(out, Frame::Want(want)).await?;
+        }
+        if let Some(frame) = notes.comparison {
+            self.put(out, frame).await?;
         }
         if notes.ack_due {
             self.put(out, Frame::Ack((*self.node.heads()).clone())).await?;
         }
         let wanted = notes.peer_want.is_some();
-        if let Some((heads, number)) = notes.peer_want {
-            follower.on_want(heads, number);
+        if let Some(want) = notes.peer_want {
+            self.notes.keep_snapshot(None);
+            follower.on_want(want);
         }
         if let Some(heads) = notes.peer_heads {
             follower.known(&heads);
@@ -238,9 +339,27 @@ impl Session<'_> {
         beat: bool,
     ) -> Result<(), LinkError> {
         let started = Instant::now();
-        let mut delta = follower.begin()?;
-        let mut snapshot_heads = Some((**delta.heads()).clone());
         let want_number = follower.want_number();
+        let mut delta = match follower.begin()? {
+            Begun::Delta(delta) => delta,
+            Begun::BelowFloor => {
+                // Once for each Want, and with the heartbeats: the peer may have been busy.
+                if beat || self.notes.is_first_refusal(want_number) {
+                    self.put(out, Frame::BelowFloor).await?;
+                }
+                return Ok(());
+            }
+            Begun::Waiting if beat => {
+                return self.put(out, Frame::Ack((*self.node.heads()).clone())).await;
+            }
+            Begun::Waiting => return Ok(()),
+        };
+        let mut floor = Heads::new();
+        if let Some(snapshot) = delta.reconciled_with() {
+            floor.clone_from(snapshot.floor());
+            self.notes.keep_snapshot(Some(snapshot.clone()));
+        }
+        let mut snapshot_heads = Some((**delta.heads()).clone());
         loop {
             let page;
             (delta, page) = next_page(delta, self.shared.config.frame_bytes).await?;
@@ -254,6 +373,7 @@ impl Session<'_> {
             let bytes: usize = page.rows.iter().map(crate::model::Row::size_bytes).sum();
             let frame = Frame::Delta(Delta {
                 snapshot_heads: snapshot_heads.take(),
+                floor: std::mem::take(&mut floor),
                 rows: page.rows,
                 last: page.last,
                 remaining_rows: page.remaining_rows,

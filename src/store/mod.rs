@@ -6,6 +6,7 @@
 //! apply.rs     the one write transaction, for clients' writes and peers' rows alike
 //! membership.rs  what it does for the cluster: meeting, admitting, what is owed
 //! purge.rs     how it takes dead rows away
+//! reconciliation.rs  which rows died elsewhere
 //! cluster.rs   how this store stands to the cluster
 //! batch.rs     what a commit changes: its record, and the slices of it that go into memory
 //! log.rs       what makes it durable: one sequential write, one sync
@@ -45,6 +46,7 @@ mod membership;
 mod memory;
 mod positions;
 mod purge;
+mod reconciliation;
 mod request;
 mod snapshot;
 mod tables;
@@ -67,6 +69,7 @@ pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
 pub use positions::Positions;
+pub use reconciliation::{ReconcileError, Reconciliation, Step};
 pub use request::{
     Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
     Purged, Reconciled, RefusedError, RemoteBatch, Request, Written,

@@ -3,7 +3,10 @@
 use super::proto;
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
-    protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds, ranges::ComparisonError},
+    protocol::{
+        Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Joining, SequenceIds, Want,
+        ranges::ComparisonError,
+    },
 };
 
 /// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
@@ -55,8 +58,20 @@ impl TryFrom<Option<proto::Frame>> for Frame {
             Some(Kind::Hello(hello)) => Frame::Hello(hello.try_into()?),
             Some(Kind::Delta(delta)) => Frame::Delta(delta.try_into()?),
             Some(Kind::Ack(ack)) => Frame::Ack(heads_in(&ack.heads)?),
-            Some(Kind::Want(want)) => {
-                Frame::Want { heads: heads_in(&want.heads)?, number: want.number }
+            Some(Kind::Want(want)) => Frame::Want(Want {
+                heads: heads_in(&want.heads)?,
+                number: want.number,
+                reconcile: want.reconcile,
+            }),
+            Some(Kind::Join(proto::Join {})) => Frame::Join,
+            Some(Kind::Welcome(welcome)) => Frame::Welcome(rows_in(welcome.member_rows)?),
+            Some(Kind::Known(known)) => Frame::Known(known_in(&known)?),
+            Some(Kind::BelowFloor(proto::BelowFloor {})) => Frame::BelowFloor,
+            Some(Kind::ReconcileQuestion(question)) => {
+                Frame::ReconcileQuestion(question.comparison.unwrap_or_default().try_into()?)
+            }
+            Some(Kind::ReconcileAnswer(answer)) => {
+                Frame::ReconcileAnswer(answer.comparison.unwrap_or_default().try_into()?)
             }
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
                 reason: match goodbye.reason() {
@@ -80,8 +95,22 @@ impl From<Frame> for proto::Frame {
             Frame::Hello(hello) => Some(Kind::Hello(hello.into())),
             Frame::Delta(delta) => Some(Kind::Delta(delta.into())),
             Frame::Ack(heads) => Some(Kind::Ack(proto::Ack { heads: heads_out(&heads) })),
-            Frame::Want { heads, number } => {
-                Some(Kind::Want(proto::Want { heads: heads_out(&heads), number }))
+            Frame::Want(Want { heads, number, reconcile }) => {
+                Some(Kind::Want(proto::Want { heads: heads_out(&heads), number, reconcile }))
+            }
+            Frame::Join => Some(Kind::Join(proto::Join {})),
+            Frame::Welcome(rows) => {
+                Some(Kind::Welcome(proto::Welcome { member_rows: rows_out(rows) }))
+            }
+            Frame::Known(known) => Some(Kind::Known(known_out(&known))),
+            Frame::BelowFloor => Some(Kind::BelowFloor(proto::BelowFloor {})),
+            Frame::ReconcileQuestion(comparison) => {
+                let comparison = Some(proto::Comparison::from(&comparison));
+                Some(Kind::ReconcileQuestion(proto::ReconcileQuestion { comparison }))
+            }
+            Frame::ReconcileAnswer(comparison) => {
+                let comparison = Some(proto::Comparison::from(&comparison));
+                Some(Kind::ReconcileAnswer(proto::ReconcileAnswer { comparison }))
             }
             Frame::Goodbye(goodbye) => Some(Kind::Goodbye(proto::Goodbye {
                 reason: match goodbye.reason {
@@ -117,8 +146,46 @@ impl TryFrom<proto::Hello> for Hello {
             heads: heads_in(&hello.heads)?,
             sequence,
             wall_ms: hello.wall_ms,
+            membership: HelloMembership {
+                has_acknowledged: hello.has_acknowledged,
+                is_lone: hello.is_lone,
+                joining: hello.joining.map(joining_in).transpose()?,
+                rows: rows_in(hello.member_rows)?,
+            },
         })
     }
+}
+
+fn joining_in(joining: proto::Joining) -> Result<Joining, FrameError> {
+    Ok(Joining {
+        sponsor: origin_in(&joining.sponsor)?,
+        admission: Hlc::from_bits(joining.admission_hlc),
+        pulled: joining.pulled,
+    })
+}
+
+fn joining_out(joining: Joining) -> proto::Joining {
+    proto::Joining {
+        sponsor: origin_out(joining.sponsor),
+        admission_hlc: joining.admission.bits(),
+        pulled: joining.pulled,
+    }
+}
+
+fn known_in(known: &proto::Known) -> Result<Vec<(Origin, Heads)>, FrameError> {
+    if known.members.len() > HEADS_MAX {
+        return Err(FrameError::TooManyHeads(known.members.len()));
+    }
+    let members = known.members.iter();
+    members.map(|member| Ok((origin_in(&member.origin)?, heads_in(&member.heads)?))).collect()
+}
+
+fn known_out(known: &[(Origin, Heads)]) -> proto::Known {
+    let member = |(origin, heads): &(Origin, Heads)| proto::MemberHeads {
+        origin: origin_out(*origin),
+        heads: heads_out(heads),
+    };
+    proto::Known { members: known.iter().map(member).collect() }
 }
 
 impl From<Hello> for proto::Hello {
@@ -135,6 +202,10 @@ impl From<Hello> for proto::Hello {
             sequence_increment: hello.sequence.map_or(0, |ids| ids.increment),
             wall_ms: hello.wall_ms,
             capabilities: Vec::new(),
+            has_acknowledged: hello.membership.has_acknowledged,
+            is_lone: hello.membership.is_lone,
+            joining: hello.membership.joining.map(joining_out),
+            member_rows: rows_out(hello.membership.rows),
         }
     }
 }
@@ -147,6 +218,7 @@ impl TryFrom<proto::Delta> for Delta {
             if delta.first { Some(heads_in(&delta.snapshot_heads)?) } else { None };
         Ok(Delta {
             snapshot_heads,
+            floor: heads_in(&delta.floor)?,
             rows: rows_in(delta.rows)?,
             last: delta.last,
             remaining_rows: delta.remaining_rows,
@@ -161,7 +233,8 @@ impl From<Delta> for proto::Delta {
         proto::Delta {
             first: delta.snapshot_heads.is_some(),
             snapshot_heads: delta.snapshot_heads.as_ref().map(heads_out).unwrap_or_default(),
-            rows: delta.rows.into_iter().map(proto::DeltaRow::from).collect(),
+            floor: heads_out(&delta.floor),
+            rows: rows_out(delta.rows),
             last: delta.last,
             remaining_rows: delta.remaining_rows,
             remaining_bytes: delta.remaining_bytes,
@@ -183,6 +256,10 @@ fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
         decoded.push(Row { table, key: Key::new(row.key)?, body: Body::decode(row.body)? });
     }
     Ok(decoded)
+}
+
+fn rows_out(rows: Vec<Row>) -> Vec<proto::DeltaRow> {
+    rows.into_iter().map(proto::DeltaRow::from).collect()
 }
 
 impl From<Row> for proto::DeltaRow {
@@ -221,7 +298,10 @@ fn origin_out(origin: Origin) -> bytes::Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BodyParts, Context, Version};
+    use crate::{
+        model::{BodyParts, Context, Version},
+        protocol::ranges::Comparison,
+    };
 
     fn row() -> Row {
         Row {
@@ -254,9 +334,20 @@ mod tests {
                 heads: heads(),
                 sequence: Some(SequenceIds { offset: 2, increment: 3 }),
                 wall_ms: 5,
+                membership: HelloMembership {
+                    has_acknowledged: true,
+                    is_lone: true,
+                    joining: Some(Joining {
+                        sponsor: Origin::from_bytes([6; 16]),
+                        admission: Hlc::from_bits(7),
+                        pulled: true,
+                    }),
+                    rows: vec![row()],
+                },
             }),
             Frame::Delta(Delta {
                 snapshot_heads: Some(heads()),
+                floor: heads(),
                 rows: vec![row()],
                 last: true,
                 remaining_rows: 1,
@@ -265,7 +356,13 @@ mod tests {
             }),
             Frame::Delta(Delta::default()),
             Frame::Ack(heads()),
-            Frame::Want { heads: heads(), number: 7 },
+            Frame::Want(Want { heads: heads(), number: 7, reconcile: true }),
+            Frame::Join,
+            Frame::Welcome(vec![row()]),
+            Frame::Known(vec![(Origin::from_bytes([2; 16]), heads())]),
+            Frame::BelowFloor,
+            Frame::ReconcileQuestion(Comparison::new()),
+            Frame::ReconcileAnswer(Comparison::new()),
             Frame::Goodbye(Goodbye { reason: GoodbyeReason::Duplicate, message: "because".into() }),
             Frame::Unknown,
         ] {

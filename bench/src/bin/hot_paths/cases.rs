@@ -179,7 +179,8 @@ fn encode(rounds: usize) -> Round {
                 .take(rounds)
                 .collect();
         for follower in &mut followers {
-            let mut delta = follower.begin().expect("a sound store");
+            let mut delta =
+                follower.begin().expect("a sound store").delta().expect("above the floor");
             let page = delta.page(usize::MAX, usize::MAX).expect("a sound store");
             assert!(page.last && page.rows.is_empty(), "a peer that has everything");
             follower.finish(&delta);
@@ -196,7 +197,7 @@ fn encode(rounds: usize) -> Round {
     Box::new(move || {
         let _open = &node;
         let mut follower = followers.next().expect("one for each round");
-        let mut delta = follower.begin().expect("a sound store");
+        let mut delta = follower.begin().expect("a sound store").delta().expect("above the floor");
         assert!(!delta.is_scan(), "the newest commit is in memory");
         let page = delta.page(4_096, 256 << 10).expect("a sound store");
         let frame = Frame::Delta(Delta {
