@@ -86,7 +86,7 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
 /// In peace each row crosses a link once, and none goes back where it came from.
 #[test]
 fn in_peace_no_row_crosses_a_pairs_link_twice() {
-    let plan = Plan { sites_max: 2, steps: 300, cuts: false, trouble: false };
+    let plan = Plan { sites_max: 2, steps: 300, cuts: false, members: false, trouble: false };
     let tally = play(0..60, &plan);
     assert_eq!((tally.rows_sent_again, tally.rows_sent_back), (0, 0), "{tally:?}");
     assert!(tally.rows_sent > 60 * 10, "{tally:?}");
@@ -95,10 +95,20 @@ fn in_peace_no_row_crosses_a_pairs_link_twice() {
 /// A catch-up that is cut off again and again goes on where it was: what arrived is not sent again.
 #[test]
 fn what_arrived_before_a_cut_is_not_sent_again() {
-    let plan = Plan { sites_max: 2, steps: 300, cuts: true, trouble: false };
+    let plan = Plan { sites_max: 2, steps: 300, cuts: true, members: false, trouble: false };
     let tally = play(0..60, &plan);
     assert!(tally.cuts > 60 && tally.resumes > 20, "{tally:?}");
     assert_eq!(tally.rows_sent_again, 0, "{tally:?}");
+}
+
+/// As many histories as asked: `SEEDS=0..5000 cargo test --release --test convergence many -- --ignored`.
+#[test]
+#[ignore = "as many histories as SEEDS asks for"]
+fn many() {
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..5000".into());
+    let (from, to) = seeds.split_once("..").expect("SEEDS=from..to");
+    let seeds = from.parse().expect("a number")..to.parse().expect("a number");
+    println!("{:#?}", play(seeds, &Plan::ROUGH));
 }
 
 #[test]

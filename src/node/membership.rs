@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Node, WriteError};
 use crate::{
-    model::{Heads, Hlc, Key, Origin, Row},
-    protocol::{HelloMembership, Known, MEMBER_TABLES, removal_row, seal_row},
+    model::{Heads, Hlc, Origin, Row},
+    protocol::{HelloMembership, Known, removal_row, seal_row},
     store::{MeetError, Meeting, Met, Outcome, Purged, Reconciled, Request, StoreError},
 };
 
@@ -75,20 +75,7 @@ impl Node {
     ///
     /// [`StoreError`]: the store cannot be read.
     pub fn hello_membership(&self) -> Result<HelloMembership, StoreError> {
-        let (snapshot, own) = (self.snapshot(), self.origin());
-        let key = Key::new(own.as_bytes().to_vec()).expect("16 bytes");
-        let mut rows = Vec::new();
-        for table in [&MEMBER_TABLES.members, &MEMBER_TABLES.admissions] {
-            if let Some(body) = snapshot.get(table, &key)? {
-                rows.push(Row { table: table.clone(), key: key.clone(), body });
-            }
-        }
-        Ok(HelloMembership {
-            has_acknowledged: snapshot.members().has_acknowledged(own),
-            is_lone: snapshot.is_lone(own),
-            joining: snapshot.joining(),
-            rows,
-        })
+        self.snapshot().hello_membership(self.origin())
     }
 
     /// Whether this store may exchange with another, and as what.
@@ -114,10 +101,12 @@ impl Node {
         newcomer: Origin,
         site: &str,
         head: Hlc,
+        wall_ms: u64,
     ) -> Result<Result<Vec<Row>, MeetError>, WriteError> {
         let site = site.to_owned();
         let drift_bound_ms = self.drift_bound_ms();
-        match self.request(Request::Admit { newcomer, site, head, drift_bound_ms }).await? {
+        let request = Request::Admit { newcomer, site, head, wall_ms, drift_bound_ms };
+        match self.request(request).await? {
             Outcome::Admitted(admitted) => Ok(admitted),
             _ => unreachable!("an admission has its own outcome"),
         }

@@ -69,6 +69,8 @@ pub struct HelloMembership {
     pub joining: Option<Joining>,
     /// Its own rows of the member tables: who it is, and who admitted it.
     pub rows: Vec<Row>,
+    /// The members it knows, those that were removed aside; each with whether it was admitted.
+    pub members: Vec<(Origin, bool)>,
 }
 
 /// Asks for the other side's delta.

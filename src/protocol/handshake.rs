@@ -4,7 +4,7 @@
 
 use crate::model::{Heads, Hlc, Origin};
 
-use super::{Hello, PROTOCOL_VERSION};
+use super::{Hello, PROTOCOL_VERSION, admission_in};
 
 /// Why two nodes must not exchange. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +105,12 @@ pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
     if ours.site == theirs.site {
         return Err(Refusal::SiteName(ours.site.clone()));
     }
-    check_own_claim(ours.origin, ours.heads.get(ours.origin), &theirs.heads)?;
+    // Who is admitted counts from there on, and we may not have heard of it yet.
+    let knows_us_admitted = theirs.membership.members.contains(&(ours.origin, true));
+    let was_admitted = ours.membership.rows.iter().any(|row| admission_in(row).is_some());
+    if was_admitted || !knows_us_admitted {
+        check_own_claim(ours.origin, ours.heads.get(ours.origin), &theirs.heads)?;
+    }
     if let (Some(ours), Some(theirs)) = (ours.sequence, theirs.sequence) {
         if ours.increment != theirs.increment {
             return Err(Refusal::SequenceIncrement {

@@ -220,10 +220,7 @@ where
     let meeting = Meeting {
         peer,
         address,
-        rows: theirs.membership.rows.clone(),
-        has_acknowledged: theirs.membership.has_acknowledged,
-        is_lone: theirs.membership.is_lone,
-        joining: theirs.membership.joining,
+        membership: theirs.membership.clone(),
         drift_bound_ms: node.drift_bound_ms(),
     };
     let closed = |_| LinkError::Lost("the connection is closed".into());
@@ -246,7 +243,7 @@ where
             match next_frame(incoming).await? {
                 Frame::Join => {
                     let head = theirs.heads.get(peer);
-                    let rows = node.admit(peer, &theirs.site, head).await??;
+                    let rows = node.admit(peer, &theirs.site, head, theirs.wall_ms).await??;
                     tracing::info!(site = %theirs.site, origin = %peer, "admitted to the cluster");
                     out.send(Frame::Welcome(rows).into()).await.map_err(closed)?;
                     break;

@@ -20,6 +20,8 @@ pub(super) struct Cluster {
     /// Up to where dead rows may be gone here.
     pub(super) floor: Heads,
     pub(super) joining: Option<Joining>,
+    /// A sealed cluster was asked to take this store in: perhaps it has, and that was not heard.
+    pub(super) asked: bool,
     /// Own rows stamped up to here are written anew: they are from before the admission.
     pub(super) renew_up_to: Hlc,
     /// Configured peers that were never met: nobody knows what they may have written.
@@ -51,6 +53,7 @@ impl Cluster {
             let joining = Joining::from_bytes(&bytes);
             cluster.joining = Some(joining.ok_or(StoreError::Damaged("the state of joining"))?);
         }
+        cluster.asked = view.number(tables::STATE_ASKED)? != 0;
         cluster.renew_up_to = Hlc::from_bits(view.number(tables::STATE_RENEW)?);
         for peer in peers {
             if view.get(Space::State, &met_key(peer))?.is_none() {

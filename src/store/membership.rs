@@ -29,61 +29,78 @@ impl Transaction<'_> {
     /// Whether this store may exchange with another, and as what. Where the two never met and
     /// neither cluster is sealed, the other becomes known here, before anything of it is merged.
     pub(super) fn meet(&mut self, meeting: &Meeting) -> Result<Result<Met, MeetError>, StoreError> {
+        let met = match self.judge(meeting) {
+            Ok(met) => met,
+            Err(error) => return Ok(Err(error)),
+        };
         let peer = meeting.peer;
-        let members = &self.cluster.members;
-        let own_standing = members.standing(self.origin, &self.heads);
-        if matches!(own_standing, Standing::Removed | Standing::Closed) {
-            return Ok(Err(MeetError::OwnRemoved));
+        if met == Met::Stranger && !self.cluster.asked {
+            self.cluster.to_mut().asked = true;
+            self.batch.put_number(Space::State, tables::STATE_ASKED, 1);
         }
-        let sponsor_needed = |joining: &Option<Joining>, sponsor: Origin| {
-            joining.is_some_and(|joining| !joining.pulled && joining.sponsor != sponsor)
-        };
-        let met = match members.standing(peer, &self.heads) {
-            Standing::Removed | Standing::Closed => return Ok(Err(MeetError::Removed)),
-            _ if sponsor_needed(&self.cluster.joining, peer)
-                || sponsor_needed(&meeting.joining, self.origin) =>
-            {
-                return Ok(Err(MeetError::Joining));
+        if met != Met::Known {
+            return Ok(Ok(met));
+        }
+        if self.cluster.members.standing(peer, &self.heads) == Standing::Unknown {
+            let rows = &meeting.membership.rows;
+            if are_beyond(rows, self.now_ms, meeting.drift_bound_ms) {
+                return Ok(Err(MeetError::ClockSkew));
             }
-            Standing::Member => Met::Known,
-            Standing::Unknown => {
-                let we_sealed = members.has_acknowledged(self.origin);
-                let admitted = meeting.rows.iter().any(|row| self.may_take_in(row, peer));
-                if !we_sealed && meeting.has_acknowledged {
-                    // Its members know nothing of us.
-                    if !self.is_lone() {
-                        return Ok(Err(MeetError::SealedThere));
-                    }
-                    Met::Stranger
-                } else if we_sealed && !admitted {
-                    if meeting.has_acknowledged {
-                        return Ok(Err(MeetError::BothSealed));
-                    }
-                    if !meeting.is_lone {
-                        return Ok(Err(MeetError::Sealed));
-                    }
-                    Met::Newcomer
-                } else {
-                    let bound_ms = meeting.drift_bound_ms;
-                    if are_beyond(&meeting.rows, self.now_ms, bound_ms) {
-                        return Ok(Err(MeetError::ClockSkew));
-                    }
-                    let mut report = MergeReport::default();
-                    for row in meeting.rows.iter().filter(|row| is_of(row, peer)) {
-                        self.merge_row(row, &mut report)?;
-                    }
-                    Met::Known
-                }
+            let mut report = MergeReport::default();
+            for row in rows.iter().filter(|row| is_of(row, peer)) {
+                self.merge_row(row, &mut report)?;
             }
-        };
-        if met == Met::Known
-            && let Some(address) = &meeting.address
+        }
+        if let Some(address) = &meeting.address
             && self.cluster.unmet.contains(address)
         {
             self.cluster.to_mut().unmet.remove(address);
             self.batch.put(Space::State, &met_key(address), peer.as_bytes());
         }
         Ok(Ok(met))
+    }
+
+    fn judge(&self, Meeting { peer, membership: theirs, .. }: &Meeting) -> Result<Met, MeetError> {
+        let (members, own, peer) = (&self.cluster.members, self.origin, *peer);
+        if matches!(members.standing(own, &self.heads), Standing::Removed | Standing::Closed) {
+            return Err(MeetError::OwnRemoved);
+        }
+        let standing = members.standing(peer, &self.heads);
+        if matches!(standing, Standing::Removed | Standing::Closed) {
+            return Err(MeetError::Removed);
+        }
+        let waits_for_another = |joining: &Option<Joining>, sponsor: Origin| {
+            joining.is_some_and(|joining| !joining.pulled && joining.sponsor != sponsor)
+        };
+        if waits_for_another(&self.cluster.joining, peer) || waits_for_another(&theirs.joining, own)
+        {
+            return Err(MeetError::Joining);
+        }
+        let we_sealed = members.has_acknowledged(own);
+        let is_newcomer = we_sealed && !theirs.has_acknowledged && theirs.is_lone;
+        if standing == Standing::Member {
+            // It was admitted, and has not heard of that.
+            let admitted = members.get(peer).is_some_and(|member| member.admission.is_some());
+            return Ok(if is_newcomer && admitted { Met::Newcomer } else { Met::Known });
+        }
+        // A store that knows us belongs to whom we belong to: our row came to it by way of members.
+        let we_are_admitted = members.get(own).is_some_and(|member| member.admission.is_some());
+        let knows_us = theirs.members.contains(&(own, we_are_admitted));
+        match (we_sealed, theirs.has_acknowledged) {
+            (false, false) if self.cluster.asked => Err(MeetError::Joining),
+            (false, false) => Ok(Met::Known),
+            (false, true) if knows_us => Ok(Met::Known),
+            (false, true) if self.is_lone() => Ok(Met::Stranger),
+            // Its members know nothing of us.
+            (false, true) => Err(MeetError::SealedThere),
+            (true, _) if knows_us => Ok(Met::Known),
+            (true, _) if theirs.rows.iter().any(|row| self.may_take_in(row, peer)) => {
+                Ok(Met::Known)
+            }
+            (true, true) => Err(MeetError::BothSealed),
+            (true, false) if is_newcomer => Ok(Met::Newcomer),
+            (true, false) => Err(MeetError::Sealed),
+        }
     }
 
     /// Whether a row admits `peer`, by a member that is still one.
@@ -106,7 +123,6 @@ impl Transaction<'_> {
         newcomer: Origin,
         site: &str,
         head: Hlc,
-        drift_bound_ms: u64,
     ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
         let members = &self.cluster.members;
         match members.standing(newcomer, &self.heads) {
@@ -116,9 +132,6 @@ impl Transaction<'_> {
         }
         if self.cluster.joining.is_some() || !members.has_acknowledged(self.origin) {
             return Ok(Err(MeetError::Joining));
-        }
-        if head.is_beyond(self.now_ms, drift_bound_ms) {
-            return Ok(Err(MeetError::ClockSkew));
         }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::TABLES_MAX;
 use crate::{
     model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{Joining, SequenceIds},
+    protocol::{HelloMembership, SequenceIds},
 };
 
 /// What is asked of the writer.
@@ -29,7 +29,10 @@ pub enum Request {
         site: String,
         /// Its own head: it stamped nothing above.
         head: Hlc,
-        /// Refused where that lies further ahead of the wall clock, in milliseconds.
+        /// Its wall clock, in milliseconds since the Unix epoch, UTC.
+        wall_ms: u64,
+        /// Refused where the two clocks are further apart, in milliseconds: it would hold back what
+        /// admits it.
         drift_bound_ms: u64,
     },
     /// A sponsor has taken this store in: the rows that say so.
@@ -59,14 +62,8 @@ pub struct Meeting {
     pub peer: Origin,
     /// Where it was dialled, as configured; `None`: it dialled us.
     pub address: Option<String>,
-    /// Its own rows of the member tables.
-    pub rows: Vec<Row>,
-    /// Whether it has acknowledged a seal: it takes in nobody it does not know.
-    pub has_acknowledged: bool,
-    /// Whether it never met anyone.
-    pub is_lone: bool,
-    /// Where it is being admitted itself.
-    pub joining: Option<Joining>,
+    /// How it stands to the cluster.
+    pub membership: HelloMembership,
     /// Refused where its rows lie further ahead of the wall clock, in milliseconds.
     pub drift_bound_ms: u64,
 }

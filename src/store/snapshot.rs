@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{Joining, Membership},
+    protocol::{HelloMembership, Joining, MEMBER_TABLES, Membership},
 };
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
@@ -64,6 +64,40 @@ impl Snapshot {
     pub fn is_lone(&self, own: Origin) -> bool {
         self.heads().iter().all(|(origin, _)| origin == own)
             && self.members().iter().all(|(origin, _)| origin == own)
+    }
+
+    /// The head that a peer may claim of the store `own`, which this is: no more than was stamped here.
+    /// While it is being admitted it stamps nothing, and others may know of a later admission.
+    #[must_use]
+    pub fn own_head(&self, own: Origin) -> Hlc {
+        match self.joining() {
+            Some(_) => Hlc::from_bits(Hlc::MAX.bits() - 1),
+            None => self.heads().get(own),
+        }
+    }
+
+    /// How the store `own` stands to the cluster, for its hello.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn hello_membership(&self, own: Origin) -> Result<HelloMembership, StoreError> {
+        let key = Key::new(own.as_bytes().to_vec()).expect("16 bytes");
+        let mut rows = Vec::new();
+        for table in [&MEMBER_TABLES.members, &MEMBER_TABLES.admissions] {
+            if let Some(body) = self.get(table, &key)? {
+                rows.push(Row { table: table.clone(), key: key.clone(), body });
+            }
+        }
+        let members = self.members();
+        let admitted = |origin| members.get(origin).is_some_and(|m| m.admission.is_some());
+        Ok(HelloMembership {
+            has_acknowledged: members.has_acknowledged(own),
+            is_lone: self.is_lone(own),
+            joining: self.joining(),
+            rows,
+            members: members.remaining().map(|origin| (origin, admitted(origin))).collect(),
+        })
     }
 
     /// Configured peers that were never met.

@@ -45,6 +45,8 @@ pub(super) const STATE_ROWS: &[u8] = b"rows";
 pub(super) const STATE_PURGED: &[u8] = b"purged";
 /// How this store comes to belong to a sealed cluster, while it does: see [`Joining`](super::Joining).
 pub(super) const STATE_JOINING: &[u8] = b"joining";
+/// 1: this store has asked a sealed cluster to take it in, and meets nobody else meanwhile.
+pub(super) const STATE_ASKED: &[u8] = b"asked";
 /// Own rows stamped up to here are from before the store was admitted, and are written anew.
 pub(super) const STATE_RENEW: &[u8] = b"renew_up_to";
 /// Before a configured peer's address: the origin that was met there.

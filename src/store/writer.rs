@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Applied, Outcome, Published, Request, Store, StoreError,
+    Applied, MeetError, Outcome, Published, Request, Store, StoreError,
     apply::{Finished, Transaction},
     batch::Batch,
     flush::{self, Job, Mover},
@@ -152,8 +152,14 @@ impl Writer {
                     Outcome::Advanced
                 }
                 Request::Meet(meeting) => Outcome::Met(transaction.meet(meeting)?),
-                Request::Admit { newcomer, site, head, drift_bound_ms } => {
-                    Outcome::Admitted(transaction.admit(*newcomer, site, *head, *drift_bound_ms)?)
+                Request::Admit { newcomer, site, head, wall_ms, drift_bound_ms } => {
+                    let far = wall_ms.abs_diff(now_ms) > *drift_bound_ms
+                        || head.is_beyond(now_ms, *drift_bound_ms);
+                    Outcome::Admitted(if far {
+                        Err(MeetError::ClockSkew)
+                    } else {
+                        transaction.admit(*newcomer, site, *head)?
+                    })
                 }
                 Request::Join { sponsor, rows, drift_bound_ms } => {
                     Outcome::Joined(transaction.join(*sponsor, rows, *drift_bound_ms)?)

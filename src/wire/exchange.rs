@@ -151,9 +151,17 @@ impl TryFrom<proto::Hello> for Hello {
                 is_lone: hello.is_lone,
                 joining: hello.joining.map(joining_in).transpose()?,
                 rows: rows_in(hello.member_rows)?,
+                members: members_in(&hello.members)?,
             },
         })
     }
+}
+
+fn members_in(members: &[proto::KnownMember]) -> Result<Vec<(Origin, bool)>, FrameError> {
+    if members.len() > HEADS_MAX {
+        return Err(FrameError::TooManyHeads(members.len()));
+    }
+    members.iter().map(|member| Ok((origin_in(&member.origin)?, member.admitted))).collect()
 }
 
 fn joining_in(joining: proto::Joining) -> Result<Joining, FrameError> {
@@ -206,6 +214,15 @@ impl From<Hello> for proto::Hello {
             is_lone: hello.membership.is_lone,
             joining: hello.membership.joining.map(joining_out),
             member_rows: rows_out(hello.membership.rows),
+            members: hello
+                .membership
+                .members
+                .into_iter()
+                .map(|(origin, admitted)| proto::KnownMember {
+                    origin: origin_out(origin),
+                    admitted,
+                })
+                .collect(),
         }
     }
 }
@@ -343,6 +360,7 @@ mod tests {
                         pulled: true,
                     }),
                     rows: vec![row()],
+                    members: vec![(Origin::from_bytes([8; 16]), true)],
                 },
             }),
             Frame::Delta(Delta {

@@ -4,19 +4,17 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lastword::{
-    model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Sender, SequenceIds, check_hello},
-    store::{
-        LocalBatch, LocalWrite, Operation, Outcome, RemoteBatch, Request, ScanRange, Store, Written,
-    },
+    model::{Heads, Key, Row, TableName, Version},
+    protocol::{SequenceIds, Standing, SystemRow, member_row},
+    store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
 
 use super::{
     BOUND_MS, NOON_MS, Place, Rule, Tally, Violation, WILD_MS,
-    link::{End, Link, Outgoing, Talk},
-    oracle::Oracle,
+    link::Link,
+    oracle::{Oracle, Written as WrittenAt},
     place_of,
-    site::{Site, as_they_stand},
+    site::Site,
 };
 use crate::dice::Dice;
 
@@ -30,37 +28,62 @@ pub(super) struct Cluster {
     pub(super) sites: Vec<Site>,
     pub(super) links: Vec<Link>,
     pub(super) tally: Tally,
-    oracle: Oracle,
+    pub(super) links_made: u64,
+    pub(super) oracle: Oracle,
     values: u64,
+    commits_kept_max: usize,
     /// How many keys clients write to in a table.
     keys: usize,
     /// Crashes and races may happen.
-    trouble: bool,
+    pub(super) trouble: bool,
     /// Which rows arrived, from which store at which.
-    arrived: BTreeSet<(usize, usize, Version)>,
+    pub(super) arrived: BTreeSet<(usize, usize, Version)>,
 }
 
-type Step = Result<(), Violation>;
+pub(super) type Step = Result<(), Violation>;
 
 impl Cluster {
     pub(super) fn new(rule: Rule, mut dice: Dice, sites: usize, trouble: bool) -> Cluster {
         let commits_kept_max = dice.pick(&[1, 4, 30]);
         let keys = dice.pick(&[2, 5, 15]);
-        let mut sites: Vec<Site> = (0..sites).map(|n| Site::new(n, commits_kept_max)).collect();
-        sites.iter_mut().for_each(Site::start);
-        Cluster {
+        let mut cluster = Cluster {
             rule,
             dice,
             now_ms: NOON_MS,
-            oracle: Oracle::new(sites.len()),
-            sites,
+            oracle: Oracle::default(),
+            sites: Vec::new(),
             links: Vec::new(),
+            links_made: 0,
+            commits_kept_max,
             tally: Tally::default(),
             values: 0,
             keys,
             trouble,
             arrived: BTreeSet::new(),
+        };
+        for _ in 0..sites {
+            cluster.found_site().expect("the first write of a store");
         }
+        cluster
+    }
+
+    /// A new site, with an empty store that makes itself known.
+    pub(super) fn found_site(&mut self) -> Step {
+        let number = self.sites.len();
+        let mut site = Site::new(number, self.commits_kept_max);
+        site.start();
+        self.oracle.add_site();
+        self.sites.push(site);
+        let row = member_row(self.sites[number].origin(), &self.sites[number].name());
+        self.write_system(number, row)
+    }
+
+    /// A row of a system table, as this site's own write.
+    pub(super) fn write_system(&mut self, site: usize, row: SystemRow) -> Step {
+        let SystemRow { table, key, value } = row;
+        let operation = Operation::Put { key, value: value.into(), expires_at_ms: None };
+        let request = self.local(site, vec![LocalWrite { table, operation }]);
+        self.apply(site, &[request])
     }
 
     /// From now on nobody writes and nothing goes wrong: true clocks, and all sites up.
@@ -86,8 +109,75 @@ impl Cluster {
     pub(super) fn check_end(&mut self) -> Step {
         self.check_stores()?;
         self.tally.writes = self.oracle.writes();
-        let stores: Vec<&Store> = self.sites.iter().map(Site::store).collect();
-        self.oracle.check_end(&stores)
+        let members = self.members();
+        let stores: Vec<(usize, &Store)> =
+            members.iter().map(|site| (*site, self.sites[*site].store())).collect();
+        let all: Vec<&Store> =
+            self.sites.iter().filter(|site| site.is_up()).map(Site::store).collect();
+        let judged = self.oracle.check_end(&stores, &all);
+        judged.map_err(|Violation(what)| Violation(format!("{what}\n{}", self.describe())))
+    }
+
+    /// How each site sees the cluster, for whoever looks into a violation.
+    pub(super) fn describe(&self) -> String {
+        let short = |origin: lastword::model::Origin| origin.as_bytes()[0];
+        let vector = |heads: &Heads| -> Vec<String> {
+            heads.iter().map(|(o, hlc)| format!("{}:{hlc}", short(o))).collect()
+        };
+        let of_site = |site: &Site| {
+            let name = format!("site {} ({})", site.number, short(site.origin()));
+            if !site.is_up() {
+                return format!("{name} is down");
+            }
+            let snapshot = site.snapshot();
+            let members: Vec<String> = snapshot
+                .members()
+                .iter()
+                .map(|(origin, member)| {
+                    let ack = snapshot.members().has_acknowledged(origin);
+                    let (admission, removal) = (member.admission, member.removal);
+                    format!(
+                        "{}{}{}{}",
+                        short(origin),
+                        if ack { " sealed" } else { "" },
+                        admission.map(|by| format!(" admitted {by}")).unwrap_or_default(),
+                        removal.map(|by| format!(" removed {by}")).unwrap_or_default(),
+                    )
+                })
+                .collect();
+            format!(
+                "{name} removed {}, joining {:?}, seal {}, horizon {}\n  members {members:?}\n  heads \
+                 {:?}\n  floor {:?}",
+                site.removed,
+                snapshot.joining(),
+                snapshot.members().has_seal(),
+                snapshot.horizon(),
+                vector(snapshot.heads()),
+                vector(snapshot.floor()),
+            )
+        };
+        self.sites.iter().map(of_site).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The sites that belong to the cluster and take writes, as they see it themselves, and that nobody
+    /// removed.
+    pub(super) fn members(&self) -> Vec<usize> {
+        let is_member = |site: &&Site| !site.removed && site.is_up() && site.is_active();
+        let members: Vec<usize> = self.sites.iter().filter(is_member).map(|s| s.number).collect();
+        // Who never met the others is no part of it.
+        let biggest = members.iter().map(|site| self.knows(*site, &members)).max_by_key(Vec::len);
+        biggest.unwrap_or_default()
+    }
+
+    /// Those of `others` that a site has in its list, and that have it in theirs.
+    fn knows(&self, site: usize, others: &[usize]) -> Vec<usize> {
+        let has = |one: usize, other: usize| {
+            let snapshot = self.sites[one].snapshot();
+            let origin = self.sites[other].origin();
+            snapshot.members().standing(origin, snapshot.heads()) == Standing::Member
+        };
+        let mutual = |other: &&usize| has(site, **other) && has(**other, site);
+        others.iter().filter(mutual).copied().collect()
     }
 
     // ---- what clients do
@@ -114,8 +204,8 @@ impl Cluster {
         self.apply(site, &[Request::Advance])
     }
 
-    fn local(&self, site: usize, writes: Vec<LocalWrite>) -> Request {
-        let increment = self.sites.len() as u64;
+    pub(super) fn local(&self, site: usize, writes: Vec<LocalWrite>) -> Request {
+        let increment = 23;
         Request::Local(LocalBatch {
             writes,
             create_tables: true,
@@ -129,7 +219,7 @@ impl Cluster {
         Bytes::from(self.values.to_string())
     }
 
-    fn some_write(&mut self) -> LocalWrite {
+    pub(super) fn some_write(&mut self) -> LocalWrite {
         let table = TableName::of_client(self.dice.pick(&["t", "t", "t", "u"])).unwrap();
         let key = Key::new(format!("k{}", self.dice.below(self.keys))).unwrap();
         let operation = match self.dice.below(12) {
@@ -146,14 +236,27 @@ impl Cluster {
 
     // ---- commits
 
-    fn apply(&mut self, site: usize, requests: &[Request]) -> Step {
+    pub(super) fn apply(&mut self, site: usize, requests: &[Request]) -> Step {
+        self.try_apply(site, requests).map(drop)
+    }
+
+    pub(super) fn try_apply(
+        &mut self,
+        site: usize,
+        requests: &[Request],
+    ) -> Result<Vec<Outcome>, Violation> {
         let heads = self.sites[site].heads();
         let applied = self.sites[site].apply(self.now_ms, requests).unwrap();
         self.tally.commits += u64::from(applied.committed);
         for (request, outcome) in requests.iter().zip(&applied.outcomes) {
             self.note(site, request, outcome, &heads)?;
         }
-        self.oracle.check_heads(site, &applied.heads)
+        self.note_own(site, &applied.rows, &heads)?;
+        if applied.rows_removed > 0 {
+            self.note_removed(site, requests)?;
+        }
+        self.oracle.check_heads(site, &applied.heads)?;
+        Ok(applied.outcomes)
     }
 
     /// Tells the oracle of a request that is durable, applied while the site claimed `heads`.
@@ -162,8 +265,15 @@ impl Cluster {
             (Request::Local(batch), Outcome::Local(Ok(written))) => {
                 for (write, Written { key, version, .. }) in batch.writes.iter().zip(written) {
                     let place = (write.table.clone(), key.clone());
-                    let tombstone = matches!(write.operation, Operation::Delete { .. });
-                    self.oracle.wrote(site, &place, *version, tombstone)?;
+                    let (dead, expires_at_ms) = match &write.operation {
+                        Operation::Delete { .. } => (true, None),
+                        Operation::Put { expires_at_ms, .. }
+                        | Operation::InsertSequence { expires_at_ms, .. } => {
+                            (false, *expires_at_ms)
+                        }
+                    };
+                    let at = WrittenAt { version: *version, tombstone: dead, expires_at_ms };
+                    self.oracle.wrote(site, &place, at, heads)?;
                 }
             }
             (Request::Local(_), Outcome::Local(Err(_))) => self.tally.refusals += 1,
@@ -176,18 +286,37 @@ impl Cluster {
         Ok(())
     }
 
+    /// Tells the oracle what a store wrote by itself: rows of system tables, and rows from before its
+    /// admission that it wrote anew; and what it took from a hello.
+    fn note_own(&mut self, site: usize, rows: &[Row], heads: &Heads) -> Step {
+        let own = self.sites[site].origin();
+        for row in rows {
+            let version = row.body.version();
+            if version.origin == own && !self.oracle.knows(version) {
+                self.tally.renewed += u64::from(!row.table.is_system());
+                let tombstone = row.body.is_tombstone();
+                let expires_at_ms = row.body.expires_at_ms();
+                let at = WrittenAt { version, tombstone, expires_at_ms };
+                self.oracle.wrote(site, &place_of(row), at, heads)?;
+            } else if version.origin != own {
+                self.oracle.merged(site, std::slice::from_ref(row), heads);
+            }
+        }
+        Ok(())
+    }
+
     // ---- crashes
 
     /// The power fails between two commits.
     pub(super) fn crash(&mut self, site: usize) {
         self.tally.crashes += 1;
         self.sites[site].crash(&mut self.dice);
-        self.links.retain(|link| !link.touches(site));
+        self.cut_where(|link| link.touches(site));
     }
 
     /// The power fails while a group is being committed. A marker in the group tells afterwards
     /// whether it was; it is there as a whole, or not at all.
-    fn crash_in_commit(&mut self, site: usize, request: Request) -> Step {
+    pub(super) fn crash_in_commit(&mut self, site: usize, request: Request) -> Step {
         let value = self.value();
         let marker = Key::new(format!("m{site}")).unwrap();
         let table = TableName::of_client("t").unwrap();
@@ -209,6 +338,7 @@ impl Cluster {
             for (request, outcome) in requests.iter().zip(&applied.outcomes) {
                 self.note(site, request, outcome, &heads)?;
             }
+            self.note_own(site, &applied.rows, &heads)?;
             self.oracle.check_heads(site, &applied.heads)?;
         }
         self.crash(site);
@@ -250,8 +380,9 @@ impl Cluster {
             return Err(Violation(format!("of a group {expected:?}, {places:?} is there")));
         }
         for row in &fresh {
-            let tombstone = row.body.is_tombstone();
-            self.oracle.wrote(site, &place_of(row), row.body.version(), tombstone)?;
+            let (version, tombstone) = (row.body.version(), row.body.is_tombstone());
+            let at = WrittenAt { version, tombstone, expires_at_ms: row.body.expires_at_ms() };
+            self.oracle.wrote(site, &place_of(row), at, heads)?;
         }
         if let Request::Remote(batch) = request {
             self.oracle.merged(site, &batch.rows, heads);
@@ -260,8 +391,8 @@ impl Cluster {
     }
 
     /// Whether the clock of a site is too far ahead of its wall clock to take a client's write.
-    fn refuses(&self, site: usize) -> bool {
-        self.sites[site].ahead_ms(self.now_ms) > BOUND_MS
+    pub(super) fn refuses(&self, site: usize) -> bool {
+        self.sites[site].ahead_ms(self.now_ms) > BOUND_MS || !self.sites[site].is_active()
     }
 
     /// A client's batch, and the power fails with it.
@@ -280,323 +411,6 @@ impl Cluster {
         }
         let request = self.local(site, writes);
         self.crash_in_commit(site, request)
-    }
-
-    // ---- links
-
-    pub(super) fn connect(&mut self, a: usize, b: usize) {
-        let [ours, theirs] = [self.hello(a), self.hello(b)];
-        self.links.push(Link {
-            wires: [[Frame::Hello(theirs.clone())].into(), [Frame::Hello(ours.clone())].into()],
-            ends: [
-                End { site: a, hello: ours, talk: None },
-                End { site: b, hello: theirs, talk: None },
-            ],
-        });
-    }
-
-    /// What `site` says first.
-    fn hello(&self, site: usize) -> Hello {
-        let (this, store) = (&self.sites[site], self.sites[site].store());
-        Hello {
-            protocol_version: PROTOCOL_VERSION,
-            cluster: "simulated".into(),
-            site: this.name(),
-            origin: this.origin(),
-            boot: store.boot(),
-            nonce: site as u64,
-            heads: this.heads(),
-            sequence: None,
-            wall_ms: this.now_ms(self.now_ms),
-        }
-    }
-
-    /// The stream ends; what is under way is lost.
-    pub(super) fn cut(&mut self, link: usize) {
-        self.tally.cuts += 1;
-        self.links.swap_remove(link);
-    }
-
-    /// Hands the oldest frame under way to an end.
-    pub(super) fn deliver(&mut self, link: usize, end: usize) -> Step {
-        let Some(frame) = self.links[link].wires[end].pop_front() else { return Ok(()) };
-        match frame {
-            Frame::Hello(theirs) => self.meet(link, end, theirs),
-            Frame::Delta(delta) => self.receive(link, end, delta),
-            Frame::Ack(heads) => {
-                self.talk(link, end).sender.on_peer_heads(&heads);
-                Ok(())
-            }
-            Frame::Want { heads, number } => {
-                let talk = self.talk(link, end);
-                talk.sender.on_want(heads, number);
-                talk.delta = None;
-                talk.followed = None;
-                Ok(())
-            }
-            Frame::Goodbye(_) | Frame::Unknown => Ok(()),
-        }
-    }
-
-    fn meet(&mut self, link: usize, end: usize, theirs: Hello) -> Step {
-        let End { site, hello, .. } = &self.links[link].ends[end];
-        let mut ours = hello.clone();
-        if self.rule != Rule::StaleOwnHead {
-            ours.heads = self.sites[*site].heads();
-        }
-        check_hello(&ours, &theirs)
-            .map_err(|refusal| Violation(format!("site {site} refuses: {refusal}")))?;
-        let heads = self.sites[*site].heads();
-        let want = self.want(*site, theirs.origin, &heads);
-        let mut receiver = Receiver::new(ours.origin, want.clone(), BOUND_MS);
-        let number = receiver.want_again(want.clone());
-        self.tally.resumes += u64::from(want != heads);
-        let talk = Talk {
-            peer: theirs.origin,
-            receiver,
-            sender: Sender::new(theirs.heads.clone(), theirs.heads),
-            followed: None,
-            delta: None,
-            ask_at_ms: None,
-        };
-        let link = &mut self.links[link];
-        link.ends[end].talk = Some(talk);
-        link.wires[1 - end].push_back(Frame::Want { heads: want, number });
-        Ok(())
-    }
-
-    /// From where on `site` wants the delta of `peer`.
-    fn want(&self, site: usize, peer: Origin, heads: &Heads) -> Heads {
-        let store = self.sites[site].store();
-        let mut want = heads.clone();
-        want.join(&store.tentative(peer).unwrap());
-        if self.rule == Rule::TentativeOfAnyone {
-            for other in &self.sites {
-                want.join(&store.tentative(other.origin()).unwrap());
-            }
-        }
-        want
-    }
-
-    fn receive(&mut self, link: usize, end: usize, delta: Delta) -> Step {
-        let rule = self.rule;
-        let site = self.links[link].ends[end].site;
-        let from = self.links[link].ends[1 - end].site;
-        for row in &delta.rows {
-            let version = row.body.version();
-            self.tally.rows_sent_again += u64::from(!self.arrived.insert((from, site, version)));
-        }
-        let now_ms = self.sites[site].now_ms(self.now_ms);
-        let own = self.sites[site].origin();
-        let own_head = match rule {
-            Rule::StaleOwnHead => self.links[link].ends[end].hello.heads.get(own),
-            _ => self.sites[site].heads().get(own),
-        };
-        let (snapshot_heads, last) = (delta.snapshot_heads.clone(), delta.last);
-        let reached: Heads = delta
-            .rows
-            .iter()
-            .map(|row| {
-                let Version { hlc, origin } = row.body.version();
-                (origin, hlc)
-            })
-            .collect();
-        let talk = self.talk(link, end);
-        if let Some(heads) = &snapshot_heads {
-            // What the peer's snapshot holds need not be sent back.
-            talk.sender.on_peer_heads(heads);
-        }
-        let mut received = talk
-            .receiver
-            .on_delta(delta, own_head, now_ms)
-            .map_err(|violation| Violation(format!("site {site} ends a stream: {violation}")))?;
-        if received.held_rows > 0 {
-            talk.ask_at_ms = Some(now_ms + received.held_ahead_ms);
-        }
-        if rule == Rule::TaintForgotten && last && talk.receiver.is_tainted() {
-            talk.receiver = Receiver::new(own, Heads::new(), BOUND_MS);
-        }
-        if rule == Rule::HeadsRowByRow {
-            let mut claim = received.claim.take().unwrap_or_default();
-            claim.join(&reached);
-            received.claim = Some(claim);
-        }
-        let sender = talk.peer;
-        self.tally.rows_held += received.held_rows;
-
-        let acks = received.claim.is_some();
-        let batch = RemoteBatch {
-            sender,
-            rows: received.rows,
-            claim: received.claim,
-            tentative: received.tentative,
-        };
-        if batch.rows.is_empty() && !acks && batch.tentative.is_none() {
-            return Ok(());
-        }
-        if self.trouble && self.dice.chance(2) && !self.refuses(site) {
-            return self.crash_in_commit(site, Request::Remote(batch));
-        }
-        let mut requests = vec![Request::Remote(batch)];
-        if self.trouble && self.dice.chance(10) {
-            // A client's batch in the same commit, before or after.
-            let writes = vec![self.some_write()];
-            let at = self.dice.below(2);
-            requests.insert(at, self.local(site, writes));
-        }
-        self.apply(site, &requests)?;
-        if acks {
-            let ack = Frame::Ack(self.sites[site].heads());
-            self.links[link].wires[1 - end].push_back(ack);
-        }
-        Ok(())
-    }
-
-    /// Asks again for what was held back, once it may be merged.
-    pub(super) fn ask_again(&mut self, link: usize, end: usize) -> bool {
-        let site = self.links[link].ends[end].site;
-        let now_ms = self.sites[site].now_ms(self.now_ms);
-        let heads = self.sites[site].heads();
-        let Some(talk) = &mut self.links[link].ends[end].talk else { return false };
-        if talk.ask_at_ms.is_none_or(|at_ms| now_ms < at_ms) || !talk.receiver.is_tainted() {
-            return false;
-        }
-        talk.ask_at_ms = None;
-        let number = talk.receiver.want_again(heads.clone());
-        self.tally.wants += 1;
-        self.links[link].wires[1 - end].push_back(Frame::Want { heads, number });
-        true
-    }
-
-    /// Leaves a delta off; the next one begins behind what went out.
-    pub(super) fn leave_off(&mut self, link: usize, end: usize) {
-        let Some(talk) = &mut self.links[link].ends[end].talk else { return };
-        if let Some(delta) = talk.delta.take() {
-            talk.sender.on_broken_off(&delta.passed);
-            talk.followed = None;
-        }
-    }
-
-    /// Begins a delta at an end, where none is on its way and there is news; says whether one is.
-    pub(super) fn begin(&mut self, link: usize, end: usize) -> Result<bool, Violation> {
-        let talk = self.links[link].ends[end].talk.as_ref();
-        if talk.is_none_or(|talk| talk.sender.want_number() == 0) {
-            return Ok(false);
-        }
-        if self.talk(link, end).delta.is_none() {
-            let delta = self.delta_of_now(link, end)?;
-            self.talk(link, end).delta = delta;
-        }
-        Ok(self.talk(link, end).delta.is_some())
-    }
-
-    /// The delta of this moment; `None`: the peer lacks nothing.
-    fn delta_of_now(&mut self, link: usize, end: usize) -> Result<Option<Outgoing>, Violation> {
-        let site = self.links[link].ends[end].site;
-        let mut heads = self.sites[site].heads();
-        let sequence = self.sites[site].sequence();
-        let followed = self.talk(link, end).followed;
-        if followed == Some(sequence) && self.talk(link, end).sender.cursor().covers(&heads) {
-            return Ok(None);
-        }
-        if self.rule == Rule::UndurableHead {
-            let now_ms = self.sites[site].now_ms(self.now_ms);
-            heads.raise(self.sites[site].origin(), Hlc::at_ms(now_ms));
-        }
-        let recent = followed.and_then(|sequence| self.sites[site].rows_after(sequence));
-        let mut rows = if let Some(rows) = recent {
-            self.tally.deltas_from_memory += 1;
-            let rule = self.rule;
-            let sender = &self.talk(link, end).sender;
-            let rows = if rule == Rule::CommitOrder { rows } else { as_they_stand(rows) };
-            rows.into_iter().filter(|row| sender.lacks(row)).collect()
-        } else {
-            self.tally.deltas_from_index += 1;
-            if self.trouble && self.dice.chance(10) {
-                // The snapshot is taken after the heads were read: it may hold more.
-                self.write(site)?;
-            }
-            self.rows_above(site, self.talk_ref(link, end).sender.cursor())
-        };
-        if self.rule == Rule::OnlyClaimedRows {
-            rows.retain(|row| heads.includes(row.body.version()));
-        }
-        let talk = self.talk(link, end);
-        // The first delta of a stream goes out in any case: what a broken one brought is claimed
-        // with it.
-        if followed.is_some() && rows.is_empty() && talk.sender.cursor().covers(&heads) {
-            talk.followed = Some(sequence);
-            return Ok(None);
-        }
-        Ok(Some(Outgoing::new(heads, sequence, rows)))
-    }
-
-    fn rows_above(&self, site: usize, above: &Heads) -> Vec<Row> {
-        let snapshot = self.sites[site].store().snapshot();
-        snapshot.changes(above).unwrap().map(Result::unwrap).collect()
-    }
-
-    /// Sends the next rows of the delta on its way; what ends it may come with them, or alone.
-    pub(super) fn send_part(&mut self, link: usize, end: usize, rows_max: usize, ends_alone: bool) {
-        let rule = self.rule;
-        let site = self.links[link].ends[end].site;
-        let to = self.links[link].ends[1 - end].site;
-        let now = self.sites[site].heads();
-        let live = (rule == Rule::LiveDelta)
-            .then(|| self.rows_above(site, self.talk_ref(link, end).sender.cursor()));
-
-        let talk = self.talk(link, end);
-        let mut delta = talk.delta.take().expect("a delta on its way out");
-        if rule == Rule::CheckpointOfNow && !delta.begun {
-            delta.heads = now;
-        }
-        if let Some(live) = live {
-            let order = |row: &Row| {
-                let Version { hlc, origin } = row.body.version();
-                (origin, hlc)
-            };
-            let behind = delta.last.as_ref().map(order);
-            let rest: Vec<Row> = live.into_iter().filter(|row| Some(order(row)) > behind).collect();
-            delta.rows = rest.into_iter();
-        }
-        let rows: Vec<Row> = delta.rows.by_ref().take(rows_max).collect();
-        let last = delta.rows.len() == 0 && (rows.is_empty() || !ends_alone);
-        delta.note_passed(&rows);
-        let frame = Frame::Delta(Delta {
-            snapshot_heads: (!delta.begun).then(|| delta.heads.clone()),
-            rows: rows.clone(),
-            last,
-            remaining_rows: delta.rows.len() as u64,
-            remaining_bytes: 0,
-            want_number: talk.sender.want_number(),
-        });
-        delta.begun = true;
-        if rule == Rule::CursorAtHighestRow {
-            for row in &rows {
-                let Version { hlc, origin } = row.body.version();
-                talk.sender.on_broken_off(&[(origin, hlc)].into_iter().collect());
-            }
-        }
-        if last {
-            talk.sender.on_sent(&delta.heads);
-            talk.followed = Some(delta.sequence);
-        } else {
-            talk.delta = Some(delta);
-        }
-        for row in &rows {
-            let version = row.body.version();
-            self.tally.rows_sent += 1;
-            self.tally.rows_sent_back += u64::from(self.arrived.contains(&(to, site, version)));
-        }
-        self.links[link].wires[1 - end].push_back(frame);
-    }
-
-    fn talk(&mut self, link: usize, end: usize) -> &mut Talk {
-        self.links[link].ends[end].talk.as_mut().expect("after the hello")
-    }
-
-    fn talk_ref(&self, link: usize, end: usize) -> &Talk {
-        self.links[link].ends[end].talk.as_ref().expect("after the hello")
     }
 }
 

@@ -5,9 +5,12 @@ use std::{collections::VecDeque, vec};
 use lastword::{
     model::{Heads, Origin, Row},
     protocol::{Frame, Hello, Receiver, Sender},
+    store::{Reconciliation, Snapshot},
 };
 
 pub(super) struct Link {
+    /// Unlike its place in the list, it stays.
+    pub(super) id: u64,
     pub(super) ends: [End; 2],
     /// Under way to end 0 and to end 1.
     pub(super) wires: [VecDeque<Frame>; 2],
@@ -17,7 +20,8 @@ pub(super) struct End {
     pub(super) site: usize,
     /// As it was sent.
     pub(super) hello: Hello,
-    /// From the peer's hello on.
+    pub(super) greeting: Greeting,
+    /// Once both are known to each other.
     pub(super) talk: Option<Talk>,
 }
 
@@ -30,6 +34,26 @@ pub(super) struct Talk {
     pub(super) delta: Option<Outgoing>,
     /// Rows are held back: no use asking again before.
     pub(super) ask_at_ms: Option<u64>,
+    /// The Want that was answered with "below floor".
+    pub(super) refused: Option<u64>,
+    /// The snapshot that the peer reconciles with; no delta goes out before its next Want.
+    pub(super) reconciled_with: Option<Snapshot>,
+    /// The peer's next delta is the first half of a reconciliation.
+    pub(super) reconcile_asked: bool,
+    /// This end stands below the peer's floor.
+    pub(super) needs_turn: bool,
+    /// The second half of our reconciliation.
+    pub(super) comparing: Option<Reconciliation>,
+}
+
+/// Between the hello and the first Want.
+pub(super) enum Greeting {
+    /// The hello has not come.
+    Hello,
+    /// We asked the peer to take us in.
+    Welcome(Hello),
+    /// The peer will ask to be taken in.
+    Join(Hello),
 }
 
 /// A delta on its way out.
@@ -37,6 +61,8 @@ pub(super) struct Outgoing {
     pub(super) heads: Heads,
     pub(super) sequence: u64,
     pub(super) rows: vec::IntoIter<Row>,
+    /// Of the first half of a reconciliation.
+    pub(super) floor: Option<Heads>,
     pub(super) begun: bool,
     /// How far the parts came: what a delta that is left off allows to skip.
     pub(super) passed: Heads,
@@ -46,7 +72,15 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn new(heads: Heads, sequence: u64, rows: Vec<Row>) -> Outgoing {
         let rows = rows.into_iter();
-        Outgoing { heads, sequence, rows, begun: false, passed: Heads::new(), last: None }
+        Outgoing {
+            heads,
+            sequence,
+            rows,
+            floor: None,
+            begun: false,
+            passed: Heads::new(),
+            last: None,
+        }
     }
 
     pub(super) fn note_passed(&mut self, rows: &[Row]) {

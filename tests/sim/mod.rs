@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! schedule.rs  what happens next: drawn from the seed
-//! cluster.rs   sites and links, and what can happen to them
+//! cluster.rs   sites, their commits and their crashes
+//! talk.rs      how two of them talk over a link
+//! belonging.rs how sites come and go, and what they purge
 //! site.rs      one store, its newest commits, its disk and its clock
 //! link.rs      one stream between two sites: both ends' state and the frames under way
 //! oracle.rs    what must hold, at once and in the end
@@ -16,12 +18,14 @@
 //! The driver of a link is written a second time here, after `node::follow` and the rules of the
 //! exchange. Each [`Rule`] but the sound one gets one thing wrong: the oracle must notice.
 
+mod belonging;
 mod cluster;
 mod link;
 mod oracle;
 mod schedule;
 mod site;
 pub(crate) mod stories;
+mod talk;
 
 use lastword::{
     model::{Key, Row, TableName},
@@ -55,6 +59,12 @@ pub(crate) enum Rule {
     TaintForgotten,
     /// A peer's claim of our own writes is judged by the head that our hello named.
     StaleOwnHead,
+    /// Whoever asks gets a delta, whatever has died meanwhile.
+    NoFloor,
+    /// Other links are merged while one is reconciled.
+    ReconcileBesideOthers,
+    /// Dead rows go once nothing older can be on its way, whoever lacks them.
+    PurgeBelowHorizon,
 }
 
 /// Where a row stands.
@@ -90,6 +100,20 @@ pub(crate) struct Tally {
     /// And that were not found.
     pub(crate) commits_lost: u64,
     pub(crate) refusals: u64,
+    pub(crate) purges: u64,
+    pub(crate) rows_purged: u64,
+    pub(crate) seals: u64,
+    pub(crate) admitted: u64,
+    pub(crate) joined: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) removals: u64,
+    pub(crate) closings: u64,
+    pub(crate) reconciliations_begun: u64,
+    pub(crate) reconciliations: u64,
+    pub(crate) died_elsewhere: u64,
+    pub(crate) renewed: u64,
+    pub(crate) founded: u64,
+    pub(crate) told: u64,
     pub(crate) commits: u64,
     /// Of them, after the last write and the last trouble.
     pub(crate) commits_when_calm: u64,
@@ -112,6 +136,20 @@ impl Tally {
         self.commits_found += other.commits_found;
         self.commits_lost += other.commits_lost;
         self.refusals += other.refusals;
+        self.purges += other.purges;
+        self.rows_purged += other.rows_purged;
+        self.seals += other.seals;
+        self.admitted += other.admitted;
+        self.joined += other.joined;
+        self.turned_away += other.turned_away;
+        self.removals += other.removals;
+        self.closings += other.closings;
+        self.reconciliations_begun += other.reconciliations_begun;
+        self.reconciliations += other.reconciliations;
+        self.died_elsewhere += other.died_elsewhere;
+        self.renewed += other.renewed;
+        self.founded += other.founded;
+        self.told += other.told;
         self.commits += other.commits;
         self.commits_when_calm += other.commits_when_calm;
     }

@@ -1,9 +1,13 @@
 //! The oracle: it knows every write, and what each writer had met before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use lastword::{
-    model::{Heads, Row, Version},
+    model::{Heads, Origin, Row, Version},
+    protocol::MEMBER_TABLES,
     store::Store,
 };
 
@@ -13,8 +17,18 @@ use super::{Place, Violation, place_of};
 struct Write {
     place: Place,
     tombstone: bool,
+    expires_at_ms: Option<u64>,
     /// The versions of this row that its writer had met, and whatever their writers had.
     past: BTreeSet<Version>,
+    /// What its writer had incorporated.
+    heads: Heads,
+}
+
+/// A write as the oracle is told of it.
+pub(super) struct Written {
+    pub(super) version: Version,
+    pub(super) tombstone: bool,
+    pub(super) expires_at_ms: Option<u64>,
 }
 
 /// What a store should hold, and what it has met of each row.
@@ -24,6 +38,7 @@ struct View {
     met: BTreeMap<Place, BTreeSet<Version>>,
 }
 
+#[derive(Default)]
 pub(super) struct Oracle {
     writes: BTreeMap<Version, Write>,
     views: Vec<View>,
@@ -32,9 +47,9 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(sites: usize) -> Oracle {
-        let views = vec![View::default(); sites];
-        Oracle { writes: BTreeMap::new(), views, shown: vec![Heads::new(); sites] }
+    pub(super) fn add_site(&mut self) {
+        self.views.push(View::default());
+        self.shown.push(Heads::new());
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -50,9 +65,10 @@ impl Oracle {
         &mut self,
         site: usize,
         place: &Place,
-        version: Version,
-        tombstone: bool,
+        written: Written,
+        heads: &Heads,
     ) -> Result<(), Violation> {
+        let Written { version, tombstone, expires_at_ms } = written;
         if version.hlc <= self.shown[site].get(version.origin) {
             return Err(Violation(format!(
                 "site {site} stamps {version}, below a head of its own that it had shown"
@@ -66,7 +82,8 @@ impl Oracle {
         }
         met.insert(version);
         view.standing.insert(place.clone(), version);
-        let write = Write { place: place.clone(), tombstone, past };
+        let (place, heads) = (place.clone(), heads.clone());
+        let write = Write { place, tombstone, expires_at_ms, past, heads };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
         }
@@ -102,10 +119,74 @@ impl Oracle {
         for (version, Write { place, .. }) in &self.writes {
             if heads.includes(*version) && standing.get(place).is_none_or(|have| have < version) {
                 let have = standing.get(place);
+                // It died, and is gone with what killed it; or nobody who is left ever had it.
+                let nothing_lives_there = have.is_none_or(|have| self.may_die(*have));
+                if (nothing_lives_there && self.is_dead(place, *version, heads))
+                    || heads.get(version.origin).is_closed()
+                    || self.is_from_before_admission(place, *version)
+                {
+                    continue;
+                }
                 return Err(Violation(format!(
                     "site {site} claims {version} of {place:?}, but has {have:?}"
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether what stood in a place up to `version` is dead by a write at or above it that `heads` claim.
+    fn is_dead(&self, place: &Place, version: Version, heads: &Heads) -> bool {
+        let mut later = self.writes.range(version..).filter(|(_, write)| write.place == *place);
+        later.any(|(at, _)| heads.includes(*at) && self.may_die(*at))
+    }
+
+    fn may_die(&self, version: Version) -> bool {
+        let write = &self.writes[&version];
+        write.tombstone || write.expires_at_ms.is_some()
+    }
+
+    /// Whether a write was made before its store was admitted: it comes anew.
+    fn is_from_before_admission(&self, place: &Place, version: Version) -> bool {
+        self.admissions().any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc)
+            || place.0.is_system()
+    }
+
+    fn admissions(&self) -> impl Iterator<Item = (Origin, Version)> {
+        let admission = |(version, write): (&Version, &Write)| {
+            (write.place.0 == MEMBER_TABLES.admissions).then(|| {
+                let origin = write.place.1.as_slice().try_into().unwrap();
+                (Origin::from_bytes(origin), *version)
+            })
+        };
+        self.writes.iter().filter_map(admission)
+    }
+
+    /// Rows went from a store without a tombstone: by a purge, whose clocks show `purged_at_ms` at
+    /// least, or by a reconciliation. Each must be dead, and by a purge, known to all who count.
+    pub(super) fn removed(
+        &mut self,
+        site: usize,
+        store: &Store,
+        purged_at_ms: Option<u64>,
+    ) -> Result<(), Violation> {
+        let snapshot = store.snapshot();
+        let is_there = |(table, key): &Place| snapshot.get(table, key).unwrap().is_some();
+        let went: Vec<(Place, Version)> = self.views[site]
+            .standing
+            .iter()
+            .filter(|(place, _)| !is_there(place))
+            .map(|(place, version)| (place.clone(), *version))
+            .collect();
+        for (place, version) in went {
+            let write = &self.writes[&version];
+            if let Some(now_ms) = purged_at_ms {
+                let expired = write.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+                if !write.tombstone && !expired {
+                    return Err(Violation(format!("site {site} purges {version}: it lives")));
+                }
+            }
+            self.views[site].standing.remove(&place);
         }
         Ok(())
     }
@@ -122,9 +203,16 @@ impl Oracle {
             found.insert(place_of(&row), row.body.version());
         }
         if found != self.views[site].standing || found.len() as u64 != snapshot.rows().unwrap() {
+            let standing = &self.views[site].standing;
+            let of = |a: &BTreeMap<Place, Version>, b: &BTreeMap<Place, Version>| {
+                let differs =
+                    |(place, version): &(&Place, &Version)| b.get(*place) != Some(*version);
+                format!("{:?}", a.iter().filter(differs).collect::<Vec<_>>())
+            };
+            let (here, expected) = (of(&found, standing), of(standing, &found));
+            let rows = (found.len(), snapshot.rows().unwrap());
             return Err(Violation(format!(
-                "site {site} holds {found:?} instead of {:?}",
-                self.views[site].standing
+                "site {site} holds {here} instead of {expected}; rows, and counted: {rows:?}"
             )));
         }
         for (winner, loser) in snapshot.conflicts().unwrap() {
@@ -139,57 +227,111 @@ impl Oracle {
     }
 
     /// When all is quiet: every store has the last word on every row, and no loser went unrecorded.
-    pub(super) fn check_end(&self, stores: &[&Store]) -> Result<(), Violation> {
+    /// `all` are the stores of those who were removed, too: what they recorded counts.
+    pub(super) fn check_end(
+        &self,
+        stores: &[(usize, &Store)],
+        all: &[&Store],
+    ) -> Result<(), Violation> {
         let dump = |store: &Store| -> Vec<Row> {
             let mut rows: Vec<Row> =
                 store.snapshot().changes(&Heads::new()).unwrap().map(Result::unwrap).collect();
             rows.sort_by_key(place_of);
             rows
         };
-        let first = dump(stores[0]);
-        for (site, store) in stores.iter().enumerate() {
-            let rows = dump(store);
+        let Some((one, store)) = stores.first() else { return Ok(()) };
+        let first = dump(store);
+        for (site, other) in stores {
+            let rows = dump(other);
             if rows != first {
-                return Err(Violation(format!("sites 0 and {site} differ: {first:?}, {rows:?}")));
+                let only = |a: &[Row], b: &[Row]| -> Vec<Row> {
+                    a.iter().filter(|row| !b.contains(row)).cloned().collect()
+                };
+                let (here, there) = (only(&first, &rows), only(&rows, &first));
+                return Err(Violation(format!(
+                    "sites {one} and {site} differ: {here:?}, {there:?}"
+                )));
             }
-            if store.heads() != stores[0].heads() {
-                let (one, other) = (stores[0].heads(), store.heads());
-                return Err(Violation(format!("heads of 0 and {site} differ: {one}, {other}")));
+            if other.heads() != store.heads() {
+                let (ours, theirs) = (store.heads(), other.heads());
+                return Err(Violation(format!(
+                    "heads of {one} and {site} differ: {ours}, {theirs}"
+                )));
             }
         }
+        // What somebody who is left has held, or claims: the rest was lost with its site.
+        let held = |version: &Version, write: &Write| {
+            let claims = store.heads().get(version.origin);
+            let is_held = stores.iter().any(|(site, _)| {
+                self.views[*site].met.get(&write.place).is_some_and(|met| met.contains(version))
+            });
+            (is_held || (version.hlc <= claims && !claims.is_closed()))
+                && !self.is_from_before_admission(&write.place, *version)
+        };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
-        for (version, write) in &self.writes {
+        for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
             // In the order of versions: the last one stays.
             last_words.insert(&write.place, *version);
         }
-        for row in &first {
+        for row in first.iter().filter(|row| !row.table.is_system()) {
             let version = last_words.remove(&place_of(row));
             if version != Some(row.body.version()) {
                 return Err(Violation(format!("{version:?} had the last word, not {row:?}")));
             }
         }
-        if !last_words.is_empty() {
-            return Err(Violation(format!("rows are lost: {last_words:?}")));
+        for (place, version) in last_words {
+            let write = &self.writes[&version];
+            if !write.tombstone && write.expires_at_ms.is_none() {
+                return Err(Violation(format!("a row is lost: {version} of {place:?}")));
+            }
         }
-        self.check_losers(stores, &first)
+        self.check_losers(all, held)
     }
 
-    fn check_losers(&self, stores: &[&Store], standing: &[Row]) -> Result<(), Violation> {
+    fn check_losers(
+        &self,
+        stores: &[&Store],
+        held: impl Fn(&Version, &Write) -> bool,
+    ) -> Result<(), Violation> {
         let mut recorded = BTreeSet::new();
         for store in stores {
             let conflicts = store.snapshot().conflicts().unwrap();
             recorded.extend(conflicts.iter().map(|(_, loser)| loser.body.version()));
         }
-        let standing: BTreeSet<Version> = standing.iter().map(|row| row.body.version()).collect();
-        for (version, write) in &self.writes {
-            let others = || self.writes.iter().filter(|(_, other)| other.place == write.place);
-            let followed = others().any(|(other, _)| self.follows(*other, *version));
+        for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
+            let others = || {
+                let same = |(at, other): &(&Version, &Write)| {
+                    other.place == write.place && held(at, other)
+                };
+                self.writes.range((Bound::Excluded(version), Bound::Unbounded)).filter(same)
+            };
+            if others().next().is_none() || write.place.0.is_system() {
+                continue;
+            }
+            let followed = others()
+                .any(|(other, by)| self.follows(*other, *version) || by.heads.includes(*version));
             // Two deletes have equal values: one stands for the other, without a record.
-            let stood_for = write.tombstone
-                && others().any(|(other, write)| write.tombstone && other > version);
-            let fine = standing.contains(version) || followed || stood_for;
-            if !fine && !recorded.contains(version) {
-                return Err(Violation(format!("{version} of {:?} is lost silently", write.place)));
+            let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
+            if !followed && !stood_for && !recorded.contains(version) {
+                let history: Vec<String> = self
+                    .writes
+                    .iter()
+                    .filter(|(_, other)| other.place == write.place)
+                    .map(|(at, by)| {
+                        let Write { tombstone, expires_at_ms, past, heads, .. } = by;
+                        let had = heads.get(version.origin);
+                        format!(
+                            "\n  {at}: delete {tombstone}, expires {expires_at_ms:?}, had met {past:?}, had \
+                             claimed {had}, recorded {}",
+                            recorded.contains(at)
+                        )
+                    })
+                    .collect();
+                return Err(Violation(format!(
+                    "{version} of {:?} is lost silently: {}",
+                    write.place,
+                    history.concat()
+                )));
             }
         }
         Ok(())

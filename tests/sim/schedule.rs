@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) steps: usize,
     /// Links are cut anywhere.
     pub(crate) cuts: bool,
+    /// Sites come and go, and dead rows are purged.
+    pub(crate) members: bool,
     /// Sites crash; clocks lie, one of them wildly; commits fall between two reads; two links join
     /// the same two sites.
     pub(crate) trouble: bool,
@@ -26,7 +28,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Everything at once.
-    pub(crate) const ROUGH: Plan = Plan { sites_max: 5, steps: 250, cuts: true, trouble: true };
+    pub(crate) const ROUGH: Plan =
+        Plan { sites_max: 5, steps: 300, cuts: true, members: true, trouble: true };
 }
 
 /// Rounds in which a calm cluster must come to rest.
@@ -111,6 +114,11 @@ enum Event {
     Send,
     AskAgain,
     Deliver,
+    Purge,
+    Tell,
+    Seal,
+    Found,
+    Remove,
 }
 
 /// How often each event comes up in this history: some of them often in one, never in another.
@@ -131,6 +139,11 @@ fn frequencies(dice: &mut Dice, plan: &Plan) -> Vec<(Event, usize)> {
         (Event::Send, dice.pick(&[0, 3, 25])),
         (Event::AskAgain, dice.pick(&[3, 10])),
         (Event::Deliver, dice.pick(&[10, 25, 40])),
+        (Event::Purge, if plan.members { dice.pick(&[2, 6, 12]) } else { 0 }),
+        (Event::Tell, if plan.members { dice.pick(&[3, 10]) } else { 0 }),
+        (Event::Seal, if plan.members { dice.pick(&[0, 1, 4]) } else { 0 }),
+        (Event::Found, if plan.members { dice.pick(&[0, 0, 1]) } else { 0 }),
+        (Event::Remove, if plan.members { dice.pick(&[0, 0, 1]) } else { 0 }),
     ]
 }
 
@@ -148,7 +161,22 @@ impl History {
                     cluster.write(site)?;
                 }
             }
-            Event::Advance if up => cluster.advance(site)?,
+            Event::Advance if up => cluster.upkeep(site)?,
+            Event::Purge if up => cluster.purge(site)?,
+            Event::Seal if up => cluster.seal(site)?,
+            Event::Remove if up => cluster.remove(site)?,
+            Event::Found => {
+                if let Some(new) = cluster.found()? {
+                    let beside = cluster.dice.below(new);
+                    self.edges.push((beside, new));
+                }
+            }
+            Event::Tell => {
+                if let Some((link, end)) = self.some_end(|link, end| link.ends[end].talk.is_some())
+                {
+                    self.cluster.tell(link, end);
+                }
+            }
             Event::Connect => self.connect_some(),
             Event::Cut => {
                 // Most of them in the middle of a delta.
@@ -186,7 +214,14 @@ impl History {
                     self.cluster.deliver(link, end)?;
                 }
             }
-            Event::Write | Event::Advance | Event::Crash | Event::CrashInWrite | Event::Start => {}
+            Event::Write
+            | Event::Advance
+            | Event::Purge
+            | Event::Seal
+            | Event::Remove
+            | Event::Crash
+            | Event::CrashInWrite
+            | Event::Start => {}
         }
         Ok(())
     }
@@ -240,13 +275,15 @@ impl History {
                 cluster.links.len() - 1
             }
         };
-        let from = cluster.dice.below(2);
+        let (from, id) = (cluster.dice.below(2), cluster.links[link].id);
         let crashes = cluster.tally.crashes;
         for _ in 0..cluster.dice.pick(&[1, 2, 4, 30]) {
             for end in 0..2 {
-                while !cluster.links[link].wires[end].is_empty() {
-                    cluster.deliver(link, end)?;
-                    if cluster.tally.crashes > crashes {
+                while cluster.deliver(link, end)? {
+                    // A crash, or a refusal, ended it.
+                    if cluster.tally.crashes > crashes
+                        || cluster.links.get(link).is_none_or(|link| link.id != id)
+                    {
                         return Ok(());
                     }
                 }
@@ -262,7 +299,8 @@ impl History {
 
     fn connect_all(&mut self) {
         for &(a, b) in &self.edges {
-            if !self.cluster.links.iter().any(|link| link.joins(a, b)) {
+            let removed = self.cluster.sites[a].removed || self.cluster.sites[b].removed;
+            if !removed && !self.cluster.links.iter().any(|link| link.joins(a, b)) {
                 self.cluster.connect(a, b);
             }
         }
@@ -280,35 +318,69 @@ impl History {
     fn come_to_rest(&mut self) -> Result<(), Violation> {
         self.cluster.calm_down();
         if self.cluster.dice.chance(50) && self.plan.cuts {
-            self.cluster.links.clear();
+            self.cluster.cut_where(|_| true);
         }
-        self.connect_all();
-        for site in 0..self.cluster.sites.len() {
-            self.cluster.advance(site)?;
+        // Whoever is left can reach each other.
+        let left: Vec<usize> =
+            self.cluster.sites.iter().filter(|s| !s.removed).map(|s| s.number).collect();
+        for pair in left.windows(2) {
+            self.edges.push((pair[0], pair[1]));
         }
-        let commits = self.cluster.tally.commits;
-        for _ in 0..CALM_ROUNDS_MAX {
-            if !self.round()? {
-                self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
-                return Ok(());
+        let calm = |history: &mut History| -> Result<(), Violation> {
+            history.connect_all();
+            for &site in &left {
+                history.cluster.upkeep(site)?;
             }
+            for _ in 0..CALM_ROUNDS_MAX {
+                if !history.round()? {
+                    return Ok(());
+                }
+            }
+            Err(Violation("a calm cluster does not come to rest".into()))
+        };
+        let commits = self.cluster.tally.commits;
+        calm(self)?;
+        self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
+        if self.plan.members {
+            // Upkeep, word of it to everyone, and again: what is owed is owed in turn.
+            for _ in 0..3 * left.len() {
+                for link in 0..self.cluster.links.len() {
+                    for end in 0..2 {
+                        if self.cluster.links[link].ends[end].talk.is_some() {
+                            self.cluster.tell(link, end);
+                        }
+                    }
+                }
+                calm(self)?;
+            }
+            for &site in &left {
+                self.cluster.purge(site)?;
+            }
+            calm(self)?;
         }
-        Err(Violation("a calm cluster does not come to rest".into()))
+        Ok(())
     }
 
     /// Everything that is under way arrives, and each end sends what it has; says whether any did.
     fn round(&mut self) -> Result<bool, Violation> {
         let mut moved = false;
-        for link in 0..self.cluster.links.len() {
+        let ids: Vec<u64> = self.cluster.links.iter().map(|link| link.id).collect();
+        for id in ids {
             for end in 0..2 {
                 // Time goes on, so that whoever answers with its clock never stops.
                 self.cluster.now_ms += 1;
-                while !self.cluster.links[link].wires[end].is_empty() {
-                    self.cluster.deliver(link, end)?;
+                let at = |cluster: &Cluster| cluster.links.iter().position(|link| link.id == id);
+                while let Some(link) = at(&self.cluster) {
+                    if !self.cluster.deliver(link, end)? {
+                        break;
+                    }
                     moved = true;
                 }
-                moved |= self.cluster.ask_again(link, end);
-                moved |= send(&mut self.cluster, link, end)?;
+                if let Some(link) = at(&self.cluster) {
+                    self.cluster.take_turn(link, end);
+                    moved |= self.cluster.ask_again(link, end);
+                    moved |= send(&mut self.cluster, link, end)?;
+                }
             }
         }
         Ok(moved)

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lastword::{
     model::{Heads, Origin, Row, Version},
-    store::{Applied, Moving, Request, Store, StoreConfig, StoreError, Writer},
+    protocol::{Known, Standing},
+    store::{Applied, Moving, Request, Snapshot, Store, StoreConfig, StoreError, Writer},
 };
 
 use super::{Place, place_of};
@@ -19,6 +20,12 @@ pub(super) struct Site {
     open: Option<Open>,
     /// How many commits stay in memory.
     pub(super) commits_kept_max: usize,
+    /// What it knows of the others; forgotten in a crash.
+    pub(super) known: Known,
+    /// The link by which it reconciles: it merges nothing else meanwhile.
+    pub(super) reconciling: Option<u64>,
+    /// An operator removed it.
+    pub(super) removed: bool,
 }
 
 struct Open {
@@ -31,12 +38,23 @@ struct Open {
 impl Site {
     pub(super) fn new(number: usize, commits_kept_max: usize) -> Site {
         let (disk, log) = (Disk::default(), Disk::default());
-        Site { number, skew_ms: 0, disk, log, open: None, commits_kept_max }
+        Site {
+            number,
+            skew_ms: 0,
+            disk,
+            log,
+            open: None,
+            commits_kept_max,
+            known: Known::default(),
+            reconciling: None,
+            removed: false,
+        }
     }
 
     pub(super) fn origin(&self) -> Origin {
         // In no order of the sites' numbers: ties go by it.
-        let byte = u8::try_from((self.number * 7 + 3) % 11).unwrap();
+        let byte = if self.number < 11 { (self.number * 7 + 3) % 11 } else { self.number };
+        let byte = u8::try_from(byte).unwrap();
         Origin::from_bytes([byte; 16])
     }
 
@@ -72,6 +90,8 @@ impl Site {
         self.disk = self.disk.cut(dice);
         self.log = self.log.cut(dice);
         self.open = None;
+        self.known = Known::default();
+        self.reconciling = None;
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -84,6 +104,23 @@ impl Site {
 
     pub(super) fn store(&self) -> &Store {
         &self.open.as_ref().expect("a site that is up").store
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.store().snapshot()
+    }
+
+    /// What every member has, as far as this site knows.
+    pub(super) fn stable(&self) -> Heads {
+        let snapshot = self.snapshot();
+        self.known.stable(self.origin(), snapshot.heads(), snapshot.members())
+    }
+
+    /// Whether it is a member that takes writes.
+    pub(super) fn is_active(&self) -> bool {
+        let snapshot = self.snapshot();
+        let standing = snapshot.members().standing(self.origin(), snapshot.heads());
+        snapshot.joining().is_none() && standing == Standing::Member
     }
 
     pub(super) fn heads(&self) -> Heads {
@@ -109,7 +146,10 @@ impl Site {
         let now_ms = self.now_ms(true_ms);
         let open = self.open.as_mut().expect("a site that is up");
         let applied = open.writer.apply(now_ms, requests)?;
-        if !applied.rows.is_empty() {
+        if applied.rows_removed > 0 {
+            open.commits.clear();
+        }
+        if !applied.rows.is_empty() || applied.rows_removed > 0 {
             open.sequence += 1;
             open.commits.push_back((open.sequence, applied.rows.clone()));
             if open.commits.len() > self.commits_kept_max {

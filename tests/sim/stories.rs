@@ -14,7 +14,15 @@ impl Stage {
     fn new(rule: Rule, sites: usize) -> Stage {
         let mut cluster = Cluster::new(rule, Dice::new(0), sites, false);
         cluster.sites.iter_mut().for_each(|site| site.commits_kept_max = 10);
-        Stage(cluster)
+        let mut stage = Stage(cluster);
+        // They have met, and are apart again.
+        for (a, b) in (0..sites).flat_map(|a| (0..sites).map(move |b| (a, b))) {
+            if a != b {
+                stage.pull(a, b, None).expect("a calm beginning");
+            }
+        }
+        stage.0.cut_where(|_| true);
+        stage
     }
 
     fn put(&mut self, site: usize, key: &'static str) -> Result<(), Violation> {
@@ -37,7 +45,7 @@ impl Stage {
         loop {
             // What arrives may be answered at once.
             while let Some(end) = (0..2).find(|end| !cluster.links[link].wires[*end].is_empty()) {
-                cluster.deliver(link, end)?;
+                assert!(cluster.deliver(link, end)?, "one link, nothing to wait for");
             }
             if left == 0 {
                 cluster.cut(link);

@@ -1,7 +1,7 @@
 //! Dead rows, and when they may go.
 
 use super::*;
-use crate::protocol::{SystemRow, member_row, seal_row};
+use crate::protocol::{HelloMembership, SystemRow, member_row, seal_row};
 
 fn system(row: SystemRow) -> LocalWrite {
     let SystemRow { table, key, value } = row;
@@ -119,10 +119,7 @@ fn a_configured_peer_that_was_never_met_holds_the_horizon() {
     let met = Meeting {
         peer: origin(1),
         address: Some("http://nyc:7400".into()),
-        rows: Vec::new(),
-        has_acknowledged: true,
-        is_lone: false,
-        joining: None,
+        membership: HelloMembership::default(),
         drift_bound_ms: DRIFT_BOUND_MS_DEFAULT,
     };
     let applied = site.apply(&[Request::Meet(met)]);

@@ -1,0 +1,112 @@
+//! How sites come and go: what an operator does, and what each node does by itself once a second.
+
+use lastword::{
+    protocol::{Frame, Standing, removal_row, seal_row},
+    store::{Outcome, Request},
+};
+
+use super::{
+    Rule, Violation,
+    cluster::{Cluster, Step},
+};
+
+/// No more sites than these at once.
+const SITES_MAX: usize = 7;
+
+impl Cluster {
+    /// What `node::membership` does once a second: what is owed, and a newcomer that everybody knows
+    /// begins to write.
+    pub(super) fn upkeep(&mut self, site: usize) -> Step {
+        self.advance(site)?;
+        let snapshot = self.sites[site].snapshot();
+        if let Some(joining) = snapshot.joining().filter(|joining| joining.pulled) {
+            let (own, heads) = (self.sites[site].origin(), snapshot.heads());
+            let known = &mut self.sites[site].known;
+            if known.missing(own, heads, snapshot.members(), joining).is_empty() {
+                self.apply(site, &[Request::Activate])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says to the peers what is known of the others.
+    pub(super) fn tell(&mut self, link: usize, end: usize) {
+        let site = &self.sites[self.links[link].ends[end].site];
+        let snapshot = site.snapshot();
+        let known = site.known.to_tell(site.origin(), snapshot.heads(), snapshot.members());
+        self.links[link].wires[1 - end].push_back(Frame::Known(known));
+        self.tally.told += 1;
+    }
+
+    /// Purges what may go.
+    pub(super) fn purge(&mut self, site: usize) -> Step {
+        if self.sites[site].reconciling.is_some() {
+            return Ok(());
+        }
+        let stable = match self.rule {
+            Rule::PurgeBelowHorizon => self.sites[site].heads(),
+            _ => self.sites[site].stable(),
+        };
+        let outcomes = self.try_apply(site, &[Request::Purge { stable }])?;
+        if let [Outcome::Purged(purged)] = outcomes[..] {
+            self.tally.purges += u64::from(purged.rows > 0);
+            self.tally.rows_purged += purged.rows;
+        }
+        Ok(())
+    }
+
+    pub(super) fn seal(&mut self, site: usize) -> Step {
+        let snapshot = self.sites[site].snapshot();
+        // An operator does not seal a site that is still alone.
+        let alone = snapshot.members().remaining().count() < 2;
+        if !alone && !snapshot.members().has_seal() && !self.refuses(site) {
+            self.tally.seals += 1;
+            self.write_system(site, seal_row())?;
+        }
+        Ok(())
+    }
+
+    /// A new site comes up beside one that is there; says which it is.
+    pub(super) fn found(&mut self) -> Result<Option<usize>, Violation> {
+        let there = self.sites.iter().filter(|site| !site.removed).count();
+        if there >= SITES_MAX || self.sites.len() >= 20 {
+            return Ok(None);
+        }
+        let site = self.sites.len();
+        self.found_site()?;
+        self.tally.founded += 1;
+        // It may have been in use before it meets anyone.
+        for _ in 0..self.dice.pick(&[0, 0, 1, 4]) {
+            self.write(site)?;
+        }
+        Ok(Some(site))
+    }
+
+    /// An operator removes a member, at another one.
+    pub(super) fn remove(&mut self, site: usize) -> Step {
+        let members = self.members();
+        if members.len() < 3 || !members.contains(&site) || self.refuses(site) {
+            return Ok(());
+        }
+        let other = self.dice.pick(&members);
+        let snapshot = self.sites[site].snapshot();
+        let origin = self.sites[other].origin();
+        let is_known = snapshot.members().standing(origin, snapshot.heads()) == Standing::Member;
+        if other == site || !is_known {
+            return Ok(());
+        }
+        self.tally.removals += 1;
+        self.sites[other].removed = true;
+        let by = self.sites[site].name();
+        self.write_system(site, removal_row(origin, &by))
+    }
+
+    /// Rows are gone from a store without a tombstone.
+    pub(super) fn note_removed(&mut self, site: usize, requests: &[Request]) -> Step {
+        let honest: Vec<u64> = self.sites.iter().map(|site| site.now_ms(self.now_ms)).collect();
+        let least_ms = honest.into_iter().min().expect("a site");
+        let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
+        let store = self.sites[site].store();
+        self.oracle.removed(site, store, by_purge.then_some(least_ms))
+    }
+}
