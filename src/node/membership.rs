@@ -251,6 +251,10 @@ impl Upkeep {
             }
             return Ok(());
         }
+        // What was written before the admission is written anew, some rows at a time.
+        while !self.node.snapshot().may_be_told() {
+            self.node.advance().await?;
+        }
         self.seal_where_due().await?;
         self.look_after_the_absent().await?;
         self.purge().await

@@ -183,6 +183,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether whoever has claimed `heads` knows all that this member knew when it began to take in
+    /// nobody any more.
+    fn has_said_all(&self, heads: &Heads) -> bool {
+        self.admission.is_some() || self.seal_ack.is_some_and(|ack| heads.includes(ack))
+    }
+
     /// Since when it has had its present name, or has been admitted.
     #[must_use]
     pub fn known_since(&self) -> Option<Hlc> {
@@ -349,12 +355,10 @@ impl Membership {
     /// from then on it knows everyone who may write.
     #[must_use]
     pub fn is_sealed(&self, heads: &Heads) -> bool {
-        let has_said = |origin: Origin, member: &Member| {
-            heads.get(origin).is_closed()
-                || member.admission.is_some()
-                || member.seal_ack.is_some_and(|ack| heads.includes(ack))
-        };
-        self.has_seal() && self.iter().all(|(origin, member)| has_said(origin, member))
+        self.has_seal()
+            && self
+                .iter()
+                .all(|(origin, member)| heads.get(origin).is_closed() || member.has_said_all(heads))
     }
 
     /// Up to where a store with these heads has incorporated *every* write; zero while that cannot
@@ -390,7 +394,7 @@ impl Membership {
     }
 
     /// The origins that a store with these heads may close: it has claimed what every remaining
-    /// member said of every removal under way.
+    /// member said of every removal under way, and of the seal: so it knows who remains.
     #[must_use]
     pub fn closable(&self, heads: &Heads) -> Vec<Origin> {
         let removed: Vec<(Origin, &Member)> = self
@@ -402,8 +406,10 @@ impl Membership {
         };
         let all_said =
             removed.iter().all(|(_, member)| self.remaining().all(|by| claimed(member, by)));
-        let someone_is_left = self.remaining().next().is_some();
-        if !all_said || !someone_is_left {
+        let remain: Vec<&Member> =
+            self.members.values().filter(|member| member.removal.is_none()).collect();
+        let knows_all = self.has_seal() && remain.iter().all(|member| member.has_said_all(heads));
+        if !all_said || !knows_all || remain.is_empty() {
             return Vec::new();
         }
         removed.iter().map(|(origin, _)| *origin).collect()
@@ -508,15 +514,21 @@ mod tests {
         let all = heads(&[(1, 90), (2, 80), (3, 25)]);
         assert_eq!(membership(&rows).standing(origin(3), &all), Standing::Removed);
         let owed = membership(&rows).owed(origin(2), &all);
-        assert_eq!(owed, [removal_ack_row(origin(3), origin(2), hlc(25))]);
+        assert_eq!(owed[..], [removal_ack_row(origin(3), origin(2), hlc(25))]);
         assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 29), (2, 80)])), []);
         assert_eq!(membership(&rows).owed(origin(3), &all), [], "who is removed owes nothing");
         rows.push((1, 31, removal_ack_row(origin(3), origin(1), hlc(20))));
         assert_eq!(membership(&rows).closable(&all), []);
         rows.push((2, 40, removal_ack_row(origin(3), origin(2), hlc(25))));
         let claimed = membership(&rows);
-        assert_eq!(claimed.closable(&heads(&[(1, 90), (2, 39), (3, 25)])), []);
-        assert_eq!(claimed.closable(&all), [origin(3)]);
+        assert_eq!(claimed.closable(&all), [], "who else remains may not be known");
+        rows.push((1, 50, seal_row()));
+        rows.push((1, 51, seal_ack_row(origin(1))));
+        rows.push((2, 60, seal_ack_row(origin(2))));
+        let claimed = membership(&rows);
+        assert_eq!(claimed.closable(&heads(&[(1, 90), (2, 59), (3, 25)])), []);
+        assert_eq!(claimed.closable(&heads(&[(1, 30), (2, 80), (3, 25)])), []);
+        assert_eq!(claimed.closable(&all), [origin(3)], "not even if it has not said anything");
         assert_eq!(claimed.get(origin(3)).unwrap().spread_up_to(), hlc(25));
         let closed = heads(&[(1, 90), (2, 80), (3, u64::MAX)]);
         assert_eq!(claimed.standing(origin(3), &closed), Standing::Closed);

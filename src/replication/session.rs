@@ -339,6 +339,12 @@ impl Session<'_> {
         beat: bool,
     ) -> Result<(), LinkError> {
         let started = Instant::now();
+        if !self.node.snapshot().may_be_told() {
+            return match beat {
+                true => self.put(out, Frame::Ack((*self.node.heads()).clone())).await,
+                false => Ok(()),
+            };
+        }
         let want_number = follower.want_number();
         let mut delta = match follower.begin()? {
             Begun::Delta(delta) => delta,

@@ -93,7 +93,7 @@ impl Transaction<'_> {
             (false, true) if self.is_lone() => Ok(Met::Stranger),
             // Its members know nothing of us.
             (false, true) => Err(MeetError::SealedThere),
-            (true, _) if knows_us => Ok(Met::Known),
+            (true, _) if knows_us && !self.is_settled() => Ok(Met::Known),
             (true, _) if theirs.rows.iter().any(|row| self.may_take_in(row, peer)) => {
                 Ok(Met::Known)
             }
@@ -101,6 +101,15 @@ impl Transaction<'_> {
             (true, false) if is_newcomer => Ok(Met::Newcomer),
             (true, false) => Err(MeetError::Sealed),
         }
+    }
+
+    /// Whether others may rely on our knowing everyone: who knows us, and is unknown here then, was
+    /// reached by way of a removed store alone.
+    fn is_settled(&self) -> bool {
+        let members = &self.cluster.members;
+        members.is_sealed(&self.heads)
+            || members.iter().any(|(_, member)| member.removal.is_some())
+            || !self.cluster.floor.is_empty()
     }
 
     /// Whether a row admits `peer`, by a member that is still one.

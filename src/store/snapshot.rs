@@ -66,6 +66,13 @@ impl Snapshot {
             && self.members().iter().all(|(origin, _)| origin == own)
     }
 
+    /// Whether peers may be told what is here. Not before a store that was admitted has written anew what
+    /// it had from before: rows of others may be superseded here by such rows, which nobody else takes.
+    #[must_use]
+    pub fn may_be_told(&self) -> bool {
+        self.joining().is_none() && self.published.cluster.renew_up_to == Hlc::ZERO
+    }
+
     /// The head that a peer may claim of the store `own`, which this is: no more than was stamped here.
     /// While it is being admitted it stamps nothing, and others may know of a later admission.
     #[must_use]

@@ -91,6 +91,10 @@ impl Cluster {
         let other = self.dice.pick(&members);
         let snapshot = self.sites[site].snapshot();
         let origin = self.sites[other].origin();
+        // Before the cluster is sealed, the one may be the only way to others.
+        if !snapshot.members().is_sealed(snapshot.heads()) {
+            return Ok(());
+        }
         let is_known = snapshot.members().standing(origin, snapshot.heads()) == Standing::Member;
         if other == site || !is_known {
             return Ok(());

@@ -255,7 +255,10 @@ impl Cluster {
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;
         }
-        self.oracle.check_heads(site, &applied.heads)?;
+        let judged = self.oracle.check_heads(site, &applied.heads);
+        judged.map_err(|Violation(what)| {
+            Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
+        })?;
         Ok(applied.outcomes)
     }
 

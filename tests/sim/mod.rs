@@ -61,6 +61,8 @@ pub(crate) enum Rule {
     StaleOwnHead,
     /// Whoever asks gets a delta, whatever has died meanwhile.
     NoFloor,
+    /// Who is admitted is followed before it has written anew what it had.
+    TellsBeforeRenewal,
     /// Other links are merged while one is reconciled.
     ReconcileBesideOthers,
     /// Dead rows go once nothing older can be on its way, whoever lacks them.

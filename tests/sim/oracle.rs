@@ -128,11 +128,29 @@ impl Oracle {
                     continue;
                 }
                 return Err(Violation(format!(
-                    "site {site} claims {version} of {place:?}, but has {have:?}"
+                    "site {site} claims {version} of {place:?}, but has {have:?}: {}",
+                    self.history(place, *version)
                 )));
             }
         }
         Ok(())
+    }
+
+    /// All writes of a place, for whoever looks into the fate of one of them.
+    fn history(&self, place: &Place, version: Version) -> String {
+        let writes = self.writes.iter().filter(|(_, write)| write.place == *place);
+        let line = |(at, write): (&Version, &Write)| {
+            let Write { tombstone, expires_at_ms, past, heads, .. } = write;
+            let (had, past) = (heads.get(version.origin), past.contains(&version));
+            let held: Vec<usize> = (0..self.views.len())
+                .filter(|site| self.views[*site].met.get(place).is_some_and(|met| met.contains(at)))
+                .collect();
+            format!(
+                "\n  {at}: delete {tombstone}, expires {expires_at_ms:?}, its writer had met that one \
+                 {past} and claimed {had}, held by {held:?}"
+            )
+        };
+        writes.map(line).collect()
     }
 
     /// Whether what stood in a place up to `version` is dead by a write at or above it that `heads` claim.
@@ -313,24 +331,10 @@ impl Oracle {
             // Two deletes have equal values: one stands for the other, without a record.
             let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
             if !followed && !stood_for && !recorded.contains(version) {
-                let history: Vec<String> = self
-                    .writes
-                    .iter()
-                    .filter(|(_, other)| other.place == write.place)
-                    .map(|(at, by)| {
-                        let Write { tombstone, expires_at_ms, past, heads, .. } = by;
-                        let had = heads.get(version.origin);
-                        format!(
-                            "\n  {at}: delete {tombstone}, expires {expires_at_ms:?}, had met {past:?}, had \
-                             claimed {had}, recorded {}",
-                            recorded.contains(at)
-                        )
-                    })
-                    .collect();
                 return Err(Violation(format!(
-                    "{version} of {:?} is lost silently: {}",
+                    "{version} of {:?} is lost silently: {}; recorded {recorded:?}",
                     write.place,
-                    history.concat()
+                    self.history(&write.place, *version)
                 )));
             }
         }

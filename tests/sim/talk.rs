@@ -436,6 +436,9 @@ impl Cluster {
             return Ok(None);
         }
         let snapshot = self.sites[site].snapshot();
+        if !snapshot.may_be_told() && self.rule != Rule::TellsBeforeRenewal {
+            return Ok(None);
+        }
         if asked {
             let rows = self.rows_above(site, self.talk_ref(link, end).sender.cursor());
             let floor = Some(snapshot.floor().clone());
