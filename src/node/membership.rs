@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, WriteError};
 use crate::{
     model::{Heads, Hlc, Origin, Row},
-    protocol::{HelloMembership, Known, removal_row, seal_row},
+    protocol::{Hello, HelloMembership, Known, removal_row, seal_row},
     store::{MeetError, Meeting, Met, Outcome, Purged, Reconciled, Request, StoreError},
 };
 
@@ -91,21 +91,20 @@ impl Node {
         }
     }
 
-    /// Takes a newcomer into the sealed cluster; gives the rows that say so.
+    /// Takes the newcomer that said `hello` into the sealed cluster; gives the rows that say so.
     ///
     /// # Errors
     ///
     /// [`WriteError`]: the node stops.
-    pub async fn admit(
-        &self,
-        newcomer: Origin,
-        site: &str,
-        head: Hlc,
-        wall_ms: u64,
-    ) -> Result<Result<Vec<Row>, MeetError>, WriteError> {
-        let site = site.to_owned();
-        let drift_bound_ms = self.drift_bound_ms();
-        let request = Request::Admit { newcomer, site, head, wall_ms, drift_bound_ms };
+    pub async fn admit(&self, hello: &Hello) -> Result<Result<Vec<Row>, MeetError>, WriteError> {
+        let request = Request::Admit {
+            newcomer: hello.origin,
+            site: hello.site.clone(),
+            earlier: hello.membership.earlier,
+            head: hello.heads.get(hello.origin),
+            wall_ms: hello.wall_ms,
+            drift_bound_ms: self.drift_bound_ms(),
+        };
         match self.request(request).await? {
             Outcome::Admitted(admitted) => Ok(admitted),
             _ => unreachable!("an admission has its own outcome"),
@@ -178,7 +177,9 @@ impl Node {
         let snapshot = self.snapshot();
         let Some(joining) = snapshot.joining() else { return Vec::new() };
         let (own, heads, members) = (self.origin(), snapshot.heads(), snapshot.members());
-        self.shared.others.known(|known| known.missing(own, heads, members, joining))
+        self.shared
+            .others
+            .known(|known| known.missing(own, heads, members, joining, snapshot.earlier()))
     }
 
     /// Seals the cluster now: from then on newcomers are admitted, and dead rows are purged.
@@ -295,7 +296,8 @@ impl Upkeep {
             let Ok(_turn) = std::sync::Arc::clone(&self.node.shared.turns).try_read_owned() else {
                 return Ok(());
             };
-            let purged = match self.node.request(Request::Purge { stable }).await? {
+            let drift_bound_ms = self.node.drift_bound_ms();
+            let purged = match self.node.request(Request::Purge { stable, drift_bound_ms }).await? {
                 Outcome::Purged(purged) => purged,
                 _ => Purged::default(),
             };

@@ -63,8 +63,10 @@ pub struct Hello {
 pub struct HelloMembership {
     /// It takes in nobody it does not know.
     pub has_acknowledged: bool,
-    /// It never met anyone, and has nothing of anyone.
-    pub is_lone: bool,
+    /// A sealed cluster may take it in: it never met anyone, or comes back after it was removed.
+    pub may_join: bool,
+    /// The origin that it had before it came back.
+    pub earlier: Option<Origin>,
     /// It is being admitted.
     pub joining: Option<Joining>,
     /// Its own rows of the member tables: who it is, and who admitted it.

@@ -79,8 +79,8 @@ pub enum Refusal {
     },
 }
 
-/// Checks a peer's hello against our own, whose `heads` must be as of now rather than as it was
-/// sent: the peer may have learnt of newer writes of ours by another way meanwhile.
+/// Checks a peer's hello against our own, whose `heads` and `membership` must be as of now rather than
+/// as it was sent: the peer may have learnt of newer writes of ours by another way meanwhile.
 ///
 /// # Errors
 ///
@@ -108,7 +108,8 @@ pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
     // Who is admitted counts from there on, and we may not have heard of it yet.
     let knows_us_admitted = theirs.membership.members.contains(&(ours.origin, true));
     let was_admitted = ours.membership.rows.iter().any(|row| admission_in(row).is_some());
-    if was_admitted || !knows_us_admitted {
+    let is_joining = ours.membership.joining.is_some();
+    if !is_joining && (was_admitted || !knows_us_admitted) {
         check_own_claim(ours.origin, ours.heads.get(ours.origin), &theirs.heads)?;
     }
     if let (Some(ours), Some(theirs)) = (ours.sequence, theirs.sequence) {

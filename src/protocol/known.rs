@@ -50,16 +50,19 @@ impl Known {
 
     /// Which members a store that is being admitted still waits for: each must have claimed the
     /// admission, and this store all that the member had stamped by then. So it has met every
-    /// admission of itself that any of them wrote, and will stamp above all.
+    /// admission of itself that any of them wrote, and will stamp above all. Its `earlier` self says
+    /// nothing any more.
     pub fn missing(
         &mut self,
         own: Origin,
         heads: &Heads,
         members: &Membership,
         joining: Joining,
+        earlier: Option<Origin>,
     ) -> Vec<Origin> {
         let mut missing = Vec::new();
-        for member in members.remaining().filter(|member| *member != own) {
+        let is_other = |member: &Origin| *member != own && Some(*member) != earlier;
+        for member in members.remaining().filter(is_other) {
             let theirs = self.heads.get(&member);
             let claimed = theirs.is_some_and(|h| h.get(joining.sponsor) >= joining.admission);
             let target = match (claimed, theirs) {
@@ -128,7 +131,7 @@ mod tests {
         let (mut known, members) = (Known::default(), three());
         let joining = Joining { sponsor: origin(2), admission: Hlc::from_bits(50), pulled: true };
         let missing = |known: &mut Known, ours: &[(u8, u64)]| {
-            known.missing(origin(1), &heads(ours), &members, joining)
+            known.missing(origin(1), &heads(ours), &members, joining, None)
         };
         assert_eq!(missing(&mut known, &[(2, 60)]), [origin(2), origin(3)]);
         known.learn(origin(2), &heads(&[(2, 60)]));

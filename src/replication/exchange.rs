@@ -104,7 +104,8 @@ where
         Err(_) => return Err(not_up(LinkError::NoHello)),
     };
     // Heads as they are now: what went out over another link since our hello is no news of a clone.
-    let ours = Hello { heads: (*node.heads()).clone(), ..ours };
+    let membership = node.hello_membership().map_err(|error| not_up(error.into()))?;
+    let ours = Hello { heads: (*node.heads()).clone(), membership, ..ours };
     if let Err(refusal) = check_hello(&ours, &theirs) {
         say_goodbye(out, &mut incoming, GoodbyeReason::Refused, &refusal.to_string()).await;
         return Err(not_up(refusal.into()));
@@ -242,8 +243,7 @@ where
         Met::Newcomer => loop {
             match next_frame(incoming).await? {
                 Frame::Join => {
-                    let head = theirs.heads.get(peer);
-                    let rows = node.admit(peer, &theirs.site, head, theirs.wall_ms).await??;
+                    let rows = node.admit(theirs).await??;
                     tracing::info!(site = %theirs.site, origin = %peer, "admitted to the cluster");
                     out.send(Frame::Welcome(rows).into()).await.map_err(closed)?;
                     break;

@@ -374,7 +374,14 @@ impl<'t> Transaction<'t> {
             return Ok(());
         }
         let kept = self.kept_knowledge(place)?;
-        let merged = merge(&local, kept.as_ref(), &row.body);
+        let mut merged = merge(&local, kept.as_ref(), &row.body);
+        if merged.winner == Winner::Incoming
+            && self.cluster.is_from_outside(self.origin, local.version())
+        {
+            // Its writer says to have seen everything up to some stamp: not this.
+            merged.conflict =
+                !row.body.context().includes(local.version()) && !local.same_value(&row.body);
+        }
         let (standing, loser) = match merged.winner {
             Winner::Incoming => (&row.body, &local),
             Winner::Local => (&local, &row.body),

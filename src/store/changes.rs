@@ -45,13 +45,14 @@ impl Changes {
         Changes { published, above, current: None, next_origin: Some(first) }
     }
 
-    /// The rows of one origin that are stamped up to `up_to`, in that order.
+    /// The rows of one origin that are stamped above `above` and up to `up_to`, in that order.
     pub(super) fn of_origin(
         published: Published,
         origin: Origin,
+        above: Hlc,
         up_to: Hlc,
     ) -> Result<impl Iterator<Item = Result<Row, StoreError>>, StoreError> {
-        let current = Some(OfOrigin::above(&published.view, origin, Hlc::ZERO)?);
+        let current = Some(OfOrigin::above(&published.view, origin, above)?);
         let changes = Changes { published, above: Heads::new(), current, next_origin: None };
         let is_within = move |row: &Result<Row, StoreError>| {
             row.as_ref().map_or(true, |row| row.body.version().hlc <= up_to)

@@ -9,9 +9,44 @@ use super::{
     view::{View, number_in},
 };
 use crate::{
-    model::{Heads, Hlc, Origin},
-    protocol::{Joining, MEMBER_TABLES, Membership, Standing},
+    model::{Heads, Hlc, Origin, Version},
+    protocol::{Joining, MEMBER_TABLES, Member, Membership, Standing},
 };
+
+/// Rows of an origin that nobody else takes as they are, because their stamps count as known: those of
+/// a store from before it was admitted, or of its earlier origin, which was closed without them. They are
+/// written anew, as new writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Renew {
+    pub(super) origin: Origin,
+    /// Not included.
+    pub(super) above: Hlc,
+    /// Included.
+    pub(super) up_to: Hlc,
+}
+
+impl Renew {
+    pub(super) fn includes(&self, version: Version) -> bool {
+        version.origin == self.origin && version.hlc > self.above && version.hlc <= self.up_to
+    }
+
+    const BYTES: usize = 32;
+
+    /// 16 bytes of origin, 8 of either stamp.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let stamps = [self.above, self.up_to].map(|hlc| hlc.bits().to_be_bytes());
+        [&self.origin.as_bytes()[..], &stamps[0], &stamps[1]].concat()
+    }
+
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Renew {
+        let part = |at: usize| {
+            let bytes = bytes[at..].first_chunk::<8>().expect("8 of 32 bytes");
+            Hlc::from_bits(u64::from_be_bytes(*bytes))
+        };
+        let origin = bytes.first_chunk::<16>().expect("16 of 32 bytes");
+        Renew { origin: Origin::from_bytes(*origin), above: part(16), up_to: part(24) }
+    }
+}
 
 /// How this store stands to the cluster.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +57,12 @@ pub(super) struct Cluster {
     pub(super) joining: Option<Joining>,
     /// A sealed cluster was asked to take this store in: perhaps it has, and that was not heard.
     pub(super) asked: bool,
-    /// Own rows stamped up to here are written anew: they are from before the admission.
-    pub(super) renew_up_to: Hlc,
+    /// Rows that are written anew.
+    pub(super) renew: Vec<Renew>,
+    /// The origin that this store had before it came back as a new member.
+    pub(super) earlier: Option<Origin>,
+    /// It came back from a sealed cluster: it is nobody there before it is admitted.
+    pub(super) must_be_admitted: bool,
     /// Configured peers that were never met: nobody knows what they may have written.
     pub(super) unmet: BTreeSet<String>,
 }
@@ -54,7 +93,19 @@ impl Cluster {
             cluster.joining = Some(joining.ok_or(StoreError::Damaged("the state of joining"))?);
         }
         cluster.asked = view.number(tables::STATE_ASKED)? != 0;
-        cluster.renew_up_to = Hlc::from_bits(view.number(tables::STATE_RENEW)?);
+        if let Some(bytes) = view.get(Space::State, tables::STATE_RENEW)? {
+            let (entries, rest) = bytes.as_chunks::<{ Renew::BYTES }>();
+            if !rest.is_empty() {
+                return Err(StoreError::Damaged("what is to be renewed"));
+            }
+            cluster.renew = entries.iter().map(Renew::from_bytes).collect();
+        }
+        if let Some(bytes) = view.get(Space::State, tables::STATE_EARLIER)? {
+            let (origin, _) =
+                bytes.split_first_chunk::<16>().ok_or(StoreError::Damaged("an origin"))?;
+            cluster.earlier = Some(Origin::from_bytes(*origin));
+            cluster.must_be_admitted = bytes.last() == Some(&1);
+        }
         for peer in peers {
             if view.get(Space::State, &met_key(peer))?.is_none() {
                 cluster.unmet.insert(peer.clone());
@@ -66,10 +117,43 @@ impl Cluster {
     /// Up to where a store with these heads has incorporated every write; zero where that cannot be
     /// told.
     pub(super) fn horizon(&self, heads: &Heads) -> Hlc {
-        if self.joining.is_some() || self.renew_up_to > Hlc::ZERO || !self.unmet.is_empty() {
+        if self.joining.is_some() || !self.renew.is_empty() || !self.unmet.is_empty() {
             return Hlc::ZERO;
         }
         self.members.horizon(heads)
+    }
+
+    /// Whether the store `own` waits to be admitted, and has nothing to say to the cluster before.
+    pub(super) fn waits_for_admission(&self, own: Origin) -> bool {
+        self.must_be_admitted && !self.members.has_acknowledged(own)
+    }
+
+    /// Whether a write of ours was outside of what members mean by "every write up to here", while this
+    /// store is being admitted: made before the admission, or not spread before its origin was closed.
+    pub(super) fn is_from_outside(&self, own: Origin, version: Version) -> bool {
+        let Some(joining) = self.joining else { return false };
+        if version.origin == own {
+            return version.hlc <= joining.admission;
+        }
+        let removed = self.earlier.filter(|earlier| *earlier == version.origin);
+        let removed = removed.and_then(|earlier| self.members.get(earlier));
+        removed.is_some_and(|member| {
+            !member.removal_acks.is_empty() && version.hlc > member.spread_up_to()
+        })
+    }
+
+    /// Which rows are to be written anew once this store is a member, as far as can be told by these
+    /// heads: what the others have closed without them, or had before the admission.
+    pub(super) fn to_renew(&self, own: Origin, heads: &Heads) -> Vec<Renew> {
+        let mut renew = Vec::new();
+        if let Some(joining) = self.joining {
+            renew.push(Renew { origin: own, above: Hlc::ZERO, up_to: joining.admission });
+        }
+        if let Some(earlier) = self.earlier.filter(|earlier| heads.get(*earlier).is_closed()) {
+            let spread = self.members.get(earlier).map_or(Hlc::ZERO, Member::spread_up_to);
+            renew.push(Renew { origin: earlier, above: spread, up_to: Hlc::MAX });
+        }
+        renew
     }
 
     /// Why clients' writes are refused, where they are.

@@ -11,15 +11,18 @@
 //! All of it happens where stamps are given, so that a row which says "I know all of these" is stamped
 //! after the rows of all of these.
 
-use bytes::Bytes;
-
 use super::{
-    Changes, MeetError, Meeting, MergeReport, Met, StoreError, apply::Transaction,
-    cluster::met_key, tables, tables::Space,
+    Changes, MeetError, Meeting, MergeReport, Met, StoreError,
+    apply::Transaction,
+    cluster::{Cluster, Renew, met_key},
+    tables,
+    tables::Space,
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
-    protocol::{Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row},
+    protocol::{
+        Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row, removal_row,
+    },
 };
 
 /// So many rows from before the admission are written anew in one commit.
@@ -65,6 +68,13 @@ impl Transaction<'_> {
         if matches!(members.standing(own, &self.heads), Standing::Removed | Standing::Closed) {
             return Err(MeetError::OwnRemoved);
         }
+        let comes_back = self.cluster.earlier.is_some()
+            && !members.has_acknowledged(own)
+            && self.cluster.joining.is_none();
+        // Unless it came back while everybody still met freely.
+        if comes_back && theirs.has_acknowledged && !theirs.members.contains(&(own, false)) {
+            return Ok(Met::Stranger);
+        }
         let standing = members.standing(peer, &self.heads);
         if matches!(standing, Standing::Removed | Standing::Closed) {
             return Err(MeetError::Removed);
@@ -77,7 +87,7 @@ impl Transaction<'_> {
             return Err(MeetError::Joining);
         }
         let we_sealed = members.has_acknowledged(own);
-        let is_newcomer = we_sealed && !theirs.has_acknowledged && theirs.is_lone;
+        let is_newcomer = we_sealed && !theirs.has_acknowledged && theirs.may_join;
         if standing == Standing::Member {
             // It was admitted, and has not heard of that.
             let admitted = members.get(peer).is_some_and(|member| member.admission.is_some());
@@ -87,10 +97,12 @@ impl Transaction<'_> {
         let we_are_admitted = members.get(own).is_some_and(|member| member.admission.is_some());
         let knows_us = theirs.members.contains(&(own, we_are_admitted));
         match (we_sealed, theirs.has_acknowledged) {
-            (false, false) if self.cluster.asked => Err(MeetError::Joining),
+            (false, false) if self.cluster.asked || self.cluster.must_be_admitted => {
+                Err(MeetError::Joining)
+            }
             (false, false) => Ok(Met::Known),
             (false, true) if knows_us => Ok(Met::Known),
-            (false, true) if self.is_lone() => Ok(Met::Stranger),
+            (false, true) if self.may_join() => Ok(Met::Stranger),
             // Its members know nothing of us.
             (false, true) => Err(MeetError::SealedThere),
             (true, _) if knows_us && !self.is_settled() => Ok(Met::Known),
@@ -119,8 +131,12 @@ impl Transaction<'_> {
         row.table == MEMBER_TABLES.admissions && is_of(row, peer) && by == Standing::Member
     }
 
-    /// Whether nothing but this store's own is here, in this transaction either.
-    fn is_lone(&self) -> bool {
+    /// Whether this store may be taken in by a sealed cluster: nothing but its own is here, or it comes
+    /// back from there.
+    fn may_join(&self) -> bool {
+        if self.cluster.earlier.is_some() {
+            return self.cluster.members.get(self.origin).is_none_or(|m| m.admission.is_none());
+        }
         self.heads.iter().all(|(origin, _)| origin == self.origin)
             && self.cluster.members.iter().all(|(origin, _)| origin == self.origin)
     }
@@ -131,11 +147,12 @@ impl Transaction<'_> {
         &mut self,
         newcomer: Origin,
         site: &str,
+        earlier: Option<Origin>,
         head: Hlc,
     ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
         let members = &self.cluster.members;
         match members.standing(newcomer, &self.heads) {
-            Standing::Member => return Ok(Ok(self.rows_of_member(newcomer)?)),
+            Standing::Member => return Ok(Ok(self.rows_of_member(newcomer, earlier)?)),
             Standing::Removed | Standing::Closed => return Ok(Err(MeetError::Removed)),
             Standing::Unknown => {}
         }
@@ -146,15 +163,29 @@ impl Transaction<'_> {
         self.clock.observe(head);
         self.write_system(&member_row(newcomer, site))?;
         self.write_system(&admission_row(newcomer, self.origin))?;
-        Ok(Ok(self.rows_of_member(newcomer)?))
+        Ok(Ok(self.rows_of_member(newcomer, earlier)?))
     }
 
-    /// A member's own rows: who it is and who admitted it.
-    fn rows_of_member(&mut self, member: Origin) -> Result<Vec<Row>, StoreError> {
+    /// A member's own rows: who it is and who admitted it; and where its earlier origin is closed, what
+    /// was said of that.
+    fn rows_of_member(
+        &mut self,
+        member: Origin,
+        earlier: Option<Origin>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let tables = &*MEMBER_TABLES;
+        let key = |origin: Origin| Key::new(origin.as_bytes().to_vec()).expect("16 bytes");
+        let mut places = vec![(&tables.members, key(member)), (&tables.admissions, key(member))];
+        if let Some(earlier) = earlier.filter(|earlier| self.heads.get(*earlier).is_closed()) {
+            places.push((&tables.removals, key(earlier)));
+            let acks = self.cluster.members.get(earlier).map(|member| &member.removal_acks);
+            let of = |by: &Origin| [*earlier.as_bytes(), *by.as_bytes()].concat();
+            let acks = acks.into_iter().flatten().map(|(by, _)| Key::new(of(by)));
+            places.extend(acks.flatten().map(|key| (&tables.removal_acks, key)));
+        }
         let mut rows = Vec::new();
-        for table in [&MEMBER_TABLES.members, &MEMBER_TABLES.admissions] {
+        for (table, key) in places {
             let id = self.table_id(table);
-            let key = key_of(member);
             let (place, spot) = self.locate(id, &key);
             if let Some(body) = self.standing(spot, &place)? {
                 rows.push(Row { table: table.clone(), key, body });
@@ -175,7 +206,7 @@ impl Transaction<'_> {
         }
         if self.cluster.joining.is_some()
             || self.cluster.members.has_acknowledged(self.origin)
-            || !self.is_lone()
+            || !self.may_join()
         {
             return Ok(Err(MeetError::SealedThere));
         }
@@ -185,16 +216,16 @@ impl Transaction<'_> {
         });
         let Some(admission) = admission else { return Ok(Err(MeetError::SealedThere)) };
         let mut report = MergeReport::default();
-        let own = self.origin;
-        for row in rows.iter().filter(|row| is_of(row, own)) {
+        let (own, earlier) = (self.origin, self.cluster.earlier);
+        let is_ours = |row: &&Row| {
+            is_of(row, own) || earlier.is_some_and(|earlier| is_of_removal(row, earlier))
+        };
+        for row in rows.iter().filter(is_ours) {
             self.merge_row(row, &mut report)?;
         }
         let joining = Joining { sponsor, admission, pulled: false };
         self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
-        self.batch.put_number(Space::State, tables::STATE_RENEW, admission.bits());
-        let cluster = self.cluster.to_mut();
-        cluster.joining = Some(joining);
-        cluster.renew_up_to = admission;
+        self.cluster.to_mut().joining = Some(joining);
         Ok(Ok(()))
     }
 
@@ -210,14 +241,30 @@ impl Transaction<'_> {
     pub(super) fn upkeep(&mut self) -> Result<(), StoreError> {
         if let Some(joining) = self.cluster.joining {
             if !joining.pulled && self.heads.get(joining.sponsor) >= joining.admission {
+                let mut renew = self.cluster.to_renew(self.origin, &self.heads);
+                let mut some = Vec::new();
+                for renew in renew.drain(..) {
+                    let Renew { origin, above, up_to } = renew;
+                    let published = self.published.clone();
+                    if Changes::of_origin(published, origin, above, up_to)?.next().is_some() {
+                        some.push(renew);
+                    }
+                }
+                self.set_renew(some);
                 let joining = Joining { pulled: true, ..joining };
                 self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
                 self.cluster.to_mut().joining = Some(joining);
             }
             return Ok(());
         }
-        if self.cluster.renew_up_to > Hlc::ZERO {
-            self.renew()?;
+        if let Some(renew) = self.cluster.renew.last().copied() {
+            self.renew(renew)?;
+        }
+        if self.cluster.waits_for_admission(self.origin) {
+            return Ok(());
+        }
+        if let Some(removal) = earlier_to_remove(&self.cluster, self.origin, &self.heads) {
+            self.write_system(&removal)?;
         }
         for row in self.cluster.members.owed(self.origin, &self.heads) {
             self.write_system(&row)?;
@@ -229,10 +276,10 @@ impl Transaction<'_> {
     }
 
     /// Writes own rows from before the admission anew, some at a time: the others hold them for known.
-    fn renew(&mut self) -> Result<(), StoreError> {
-        let up_to = self.cluster.renew_up_to;
+    fn renew(&mut self, renew: Renew) -> Result<(), StoreError> {
         let mut left = false;
-        let rows = Changes::of_origin(self.published.clone(), self.origin, up_to)?;
+        let Renew { origin, above, up_to } = renew;
+        let rows = Changes::of_origin(self.published.clone(), origin, above, up_to)?;
         for (at, row) in rows.enumerate() {
             if at == RENEWED_ROWS_MAX {
                 left = true;
@@ -242,10 +289,21 @@ impl Transaction<'_> {
             self.rewrite(&table, &key, &body)?;
         }
         if !left {
-            self.batch.remove(Space::State, tables::STATE_RENEW);
-            self.cluster.to_mut().renew_up_to = Hlc::ZERO;
+            let mut rest = self.cluster.renew.clone();
+            rest.pop();
+            self.set_renew(rest);
         }
         Ok(())
+    }
+
+    fn set_renew(&mut self, renew: Vec<Renew>) {
+        let bytes: Vec<u8> = renew.iter().flat_map(|renew| renew.to_bytes()).collect();
+        if bytes.is_empty() {
+            self.batch.remove(Space::State, tables::STATE_RENEW);
+        } else {
+            self.batch.put(Space::State, tables::STATE_RENEW, &bytes);
+        }
+        self.cluster.to_mut().renew = renew;
     }
 
     /// Writes what `body` says as a new write, where it still stands.
@@ -267,10 +325,6 @@ impl Transaction<'_> {
     }
 }
 
-fn key_of(origin: Origin) -> Key {
-    Key::new(Bytes::copy_from_slice(origin.as_bytes())).expect("16 bytes")
-}
-
 fn are_beyond(rows: &[Row], now_ms: u64, drift_bound_ms: u64) -> bool {
     rows.iter().any(|row| row.body.version().hlc.is_beyond(now_ms, drift_bound_ms))
 }
@@ -282,13 +336,32 @@ fn is_of(row: &Row, origin: Origin) -> bool {
         && row.key.as_slice() == origin.as_bytes()
 }
 
+/// Whether a row removes `origin`, or acknowledges that.
+fn is_of_removal(row: &Row, origin: Origin) -> bool {
+    let tables = &*MEMBER_TABLES;
+    (row.table == tables.removals || row.table == tables.removal_acks)
+        && row.key.as_slice().starts_with(origin.as_bytes())
+}
+
+/// The removal of the origin that this store had before, where nobody has removed it yet.
+fn earlier_to_remove(cluster: &Cluster, own: Origin, heads: &Heads) -> Option<SystemRow> {
+    let earlier = cluster.earlier?;
+    let members = &cluster.members;
+    let is_due =
+        members.has_acknowledged(own) && members.standing(earlier, heads) == Standing::Member;
+    let by = members.get(own).map_or("", |member| &member.site);
+    is_due.then(|| removal_row(earlier, by))
+}
+
 /// Whether the writer has something to do besides letting the head follow the clock.
 pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
     let (cluster, heads): (_, &Heads) = (&published.cluster, &published.heads);
     match cluster.joining {
         Some(joining) => !joining.pulled && heads.get(joining.sponsor) >= joining.admission,
+        None if cluster.waits_for_admission(own) => false,
         None => {
-            cluster.renew_up_to > Hlc::ZERO
+            !cluster.renew.is_empty()
+                || earlier_to_remove(cluster, own, heads).is_some()
                 || !cluster.members.owed(own, heads).is_empty()
                 || !cluster.members.closable(heads).is_empty()
         }

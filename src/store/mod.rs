@@ -17,6 +17,7 @@
 //! positions.rs the order in which two stores are compared
 //! changes.rs   everything above some heads
 //! compact.rs   the file written anew, as small as it can be
+//! rejoin.rs    a new origin for a store that comes back
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
 //! file.rs      the files: this user's alone, begun again where their creation was cut short
@@ -47,6 +48,7 @@ mod memory;
 mod positions;
 mod purge;
 mod reconciliation;
+mod rejoin;
 mod request;
 mod snapshot;
 mod tables;

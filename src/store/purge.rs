@@ -1,6 +1,7 @@
 //! Taking dead rows away: by purging, and at the end of a reconciliation.
 //!
-//! A row is dead from a stamp on: a tombstone from its own, a row that expires from its expiry. It is
+//! A row is dead from a stamp on: a tombstone from its own, a row that expires from its expiry (by the
+//! slowest clock: stamps may lead it by the drift bound). It is
 //! purged once that stamp lies at or below the horizon (no older write can still be on its way) *and*
 //! every member is known to have it (nobody needs to be told). Age alone never counts. The floor says
 //! up to where rows may be gone: who stands below it cannot be told by a delta what died.
@@ -20,7 +21,11 @@ pub(super) const PURGED_ROWS_MAX: usize = 4_096;
 
 impl Transaction<'_> {
     /// Purges what every member has, as `stable` says of each origin.
-    pub(super) fn purge(&mut self, stable: &Heads) -> Result<Purged, StoreError> {
+    pub(super) fn purge(
+        &mut self,
+        stable: &Heads,
+        drift_bound_ms: u64,
+    ) -> Result<Purged, StoreError> {
         let mut purged = Purged::default();
         let horizon = self.cluster.horizon(&self.heads);
         if horizon == Hlc::ZERO {
@@ -38,7 +43,13 @@ impl Transaction<'_> {
             let (from, place) = codec::split_dead_key(&key)?;
             let spot = Spot::of(Space::Rows, &place);
             let Some(body) = self.standing(spot, &place)? else { continue };
-            let is_dead = codec::dead_from(&body) == Some(from) && !body.is_live(self.now_ms);
+            // Heads may lead the clocks that readers judge by.
+            let expired_everywhere = |ms: u64| {
+                Hlc::at_ms(ms.saturating_add(drift_bound_ms).saturating_add(1)) <= horizon
+            };
+            let is_dead = codec::dead_from(&body) == Some(from)
+                && !body.is_live(self.now_ms)
+                && body.expires_at_ms().is_none_or(expired_everywhere);
             if is_dead && stable.includes(body.version()) && self.heads.includes(body.version()) {
                 self.take_away(&place, &body)?;
                 let version = body.version();

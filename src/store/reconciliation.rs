@@ -10,7 +10,7 @@
 
 use super::{Reconciled, Snapshot, StoreError};
 use crate::{
-    model::{Hlc, Key, Origin, TableName, Version},
+    model::{Key, Origin, TableName, Version},
     protocol::{
         Compare,
         ranges::{CompareError, Comparer, Comparison, Difference},
@@ -90,13 +90,11 @@ impl Reconciliation {
                 only_here.extend(position.row());
             }
         })?;
-        // What this store wrote before it was admitted, the others never had.
-        let is_new = self.snapshot.joining().map_or(Hlc::ZERO, |joining| joining.admission);
         for (table, key) in only_here {
             let Some(body) = self.snapshot.get(&table, &key)? else { continue };
             let version = body.version();
-            let own_and_new = version.origin == self.own && version.hlc <= is_new;
-            if self.with.heads.includes(version) && !own_and_new {
+            let is_new = self.snapshot.is_renewed(self.own, &self.with.heads, version);
+            if self.with.heads.includes(version) && !is_new {
                 self.dead.push((table, key, version));
             }
         }

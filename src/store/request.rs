@@ -27,6 +27,8 @@ pub enum Request {
         newcomer: Origin,
         /// Its site.
         site: String,
+        /// The origin that it had before it came back.
+        earlier: Option<Origin>,
         /// Its own head: it stamped nothing above.
         head: Hlc,
         /// Its wall clock, in milliseconds since the Unix epoch, UTC.
@@ -50,6 +52,8 @@ pub enum Request {
     Purge {
         /// Of each origin, what every remaining member is known to have incorporated.
         stable: Heads,
+        /// How far heads may lead the wall clocks, in milliseconds: an expiry counts so much later.
+        drift_bound_ms: u64,
     },
     /// A reconciliation has ended.
     Reconcile(Reconciled),

@@ -59,18 +59,37 @@ impl Snapshot {
         self.published.cluster.joining
     }
 
-    /// Whether this store never met another one, nor has anything of one.
+    /// The origin that this store had before it came back as a new member.
     #[must_use]
-    pub fn is_lone(&self, own: Origin) -> bool {
+    pub fn earlier(&self) -> Option<Origin> {
+        self.published.cluster.earlier
+    }
+
+    /// Whether the store `own`, which this is, may be taken in by a sealed cluster: it never met another
+    /// one, or comes back after it was removed.
+    #[must_use]
+    pub fn may_join(&self, own: Origin) -> bool {
+        if self.published.cluster.earlier.is_some() {
+            return self.members().get(own).is_none_or(|member| member.admission.is_none());
+        }
         self.heads().iter().all(|(origin, _)| origin == own)
             && self.members().iter().all(|(origin, _)| origin == own)
     }
 
-    /// Whether peers may be told what is here. Not before a store that was admitted has written anew what
-    /// it had from before: rows of others may be superseded here by such rows, which nobody else takes.
+    /// Whether a row is one that nobody else takes as it is, as seen by a store whose claims will be
+    /// `heads`: it is not dead, though it is nowhere else.
+    pub(super) fn is_renewed(&self, own: Origin, heads: &Heads, version: Version) -> bool {
+        let renew = self.published.cluster.to_renew(own, heads);
+        renew.iter().any(|renew| renew.includes(version))
+    }
+
+    /// Whether peers may be told what is here. Not before a store that is admitted has pulled all that its
+    /// sponsor had, and has written anew what it had from before: rows of others may be superseded here
+    /// by such rows, which nobody else takes.
     #[must_use]
     pub fn may_be_told(&self) -> bool {
-        self.joining().is_none() && self.published.cluster.renew_up_to == Hlc::ZERO
+        self.joining().is_none_or(|joining| joining.pulled)
+            && self.published.cluster.renew.is_empty()
     }
 
     /// The head that a peer may claim of the store `own`, which this is: no more than was stamped here.
@@ -100,7 +119,8 @@ impl Snapshot {
         let admitted = |origin| members.get(origin).is_some_and(|m| m.admission.is_some());
         Ok(HelloMembership {
             has_acknowledged: members.has_acknowledged(own),
-            is_lone: self.is_lone(own),
+            may_join: self.may_join(own),
+            earlier: self.published.cluster.earlier,
             joining: self.joining(),
             rows,
             members: members.remaining().map(|origin| (origin, admitted(origin))).collect(),

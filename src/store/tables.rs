@@ -47,8 +47,10 @@ pub(super) const STATE_PURGED: &[u8] = b"purged";
 pub(super) const STATE_JOINING: &[u8] = b"joining";
 /// 1: this store has asked a sealed cluster to take it in, and meets nobody else meanwhile.
 pub(super) const STATE_ASKED: &[u8] = b"asked";
-/// Own rows stamped up to here are from before the store was admitted, and are written anew.
-pub(super) const STATE_RENEW: &[u8] = b"renew_up_to";
+/// Which rows nobody else takes as they are, and are written anew: see [`Renew`](super::cluster::Renew).
+pub(super) const STATE_RENEW: &[u8] = b"renew";
+/// The origin that this store had before it was given a new one.
+pub(super) const STATE_EARLIER: &[u8] = b"earlier_origin";
 /// Before a configured peer's address: the origin that was met there.
 pub(super) const STATE_MET: &[u8] = b"met:";
 
@@ -124,6 +126,12 @@ pub(super) fn is_new(database: &Database) -> Result<bool, StoreError> {
         Err(TableError::TableDoesNotExist(_)) => Ok(true),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives a store another origin.
+pub(super) fn set_origin(write: &WriteTransaction, origin: Origin) -> Result<(), StoreError> {
+    write.open_table(IDENTITY)?.insert((), origin.as_bytes())?;
+    Ok(())
 }
 
 /// Creates the tables of a new store, checks the format of an old one, and counts the start.

@@ -152,13 +152,13 @@ impl Writer {
                     Outcome::Advanced
                 }
                 Request::Meet(meeting) => Outcome::Met(transaction.meet(meeting)?),
-                Request::Admit { newcomer, site, head, wall_ms, drift_bound_ms } => {
+                Request::Admit { newcomer, site, earlier, head, wall_ms, drift_bound_ms } => {
                     let far = wall_ms.abs_diff(now_ms) > *drift_bound_ms
                         || head.is_beyond(now_ms, *drift_bound_ms);
                     Outcome::Admitted(if far {
                         Err(MeetError::ClockSkew)
                     } else {
-                        transaction.admit(*newcomer, site, *head)?
+                        transaction.admit(*newcomer, site, *earlier, *head)?
                     })
                 }
                 Request::Join { sponsor, rows, drift_bound_ms } => {
@@ -168,7 +168,9 @@ impl Writer {
                     transaction.activate();
                     Outcome::Advanced
                 }
-                Request::Purge { stable } => Outcome::Purged(transaction.purge(stable)?),
+                Request::Purge { stable, drift_bound_ms } => {
+                    Outcome::Purged(transaction.purge(stable, *drift_bound_ms)?)
+                }
                 Request::Reconcile(end) => Outcome::Reconciled(transaction.reconcile(end)?),
             });
         }

@@ -148,7 +148,11 @@ impl TryFrom<proto::Hello> for Hello {
             wall_ms: hello.wall_ms,
             membership: HelloMembership {
                 has_acknowledged: hello.has_acknowledged,
-                is_lone: hello.is_lone,
+                may_join: hello.may_join,
+                earlier: match hello.earlier_origin.is_empty() {
+                    true => None,
+                    false => Some(origin_in(&hello.earlier_origin)?),
+                },
                 joining: hello.joining.map(joining_in).transpose()?,
                 rows: rows_in(hello.member_rows)?,
                 members: members_in(&hello.members)?,
@@ -211,7 +215,8 @@ impl From<Hello> for proto::Hello {
             wall_ms: hello.wall_ms,
             capabilities: Vec::new(),
             has_acknowledged: hello.membership.has_acknowledged,
-            is_lone: hello.membership.is_lone,
+            may_join: hello.membership.may_join,
+            earlier_origin: hello.membership.earlier.map(origin_out).unwrap_or_default(),
             joining: hello.membership.joining.map(joining_out),
             member_rows: rows_out(hello.membership.rows),
             members: hello
@@ -353,7 +358,8 @@ mod tests {
                 wall_ms: 5,
                 membership: HelloMembership {
                     has_acknowledged: true,
-                    is_lone: true,
+                    may_join: true,
+                    earlier: Some(Origin::from_bytes([9; 16])),
                     joining: Some(Joining {
                         sponsor: Origin::from_bytes([6; 16]),
                         admission: Hlc::from_bits(7),

@@ -84,6 +84,14 @@ impl Disk {
         self.1.notify_all();
     }
 
+    /// Another disk with the same on it.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn copy(&self) -> Disk {
+        let image = self.0.lock().unwrap().live.clone();
+        let copied = State { live: image.clone(), durable: image, ..State::default() };
+        Disk(Arc::new(Mutex::new(copied)), Arc::default())
+    }
+
     /// Cuts the power, and gives the disk that is found when it is back.
     #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn cut(&self, dice: &mut Dice) -> Disk {

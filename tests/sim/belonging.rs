@@ -1,12 +1,13 @@
 //! How sites come and go: what an operator does, and what each node does by itself once a second.
 
 use lastword::{
-    protocol::{Frame, Standing, removal_row, seal_row},
+    model::Origin,
+    protocol::{Frame, Standing, member_row, removal_row, seal_row},
     store::{Outcome, Request},
 };
 
 use super::{
-    Rule, Violation,
+    BOUND_MS, Rule, Violation,
     cluster::{Cluster, Step},
 };
 
@@ -21,8 +22,8 @@ impl Cluster {
         let snapshot = self.sites[site].snapshot();
         if let Some(joining) = snapshot.joining().filter(|joining| joining.pulled) {
             let (own, heads) = (self.sites[site].origin(), snapshot.heads());
-            let known = &mut self.sites[site].known;
-            if known.missing(own, heads, snapshot.members(), joining).is_empty() {
+            let (known, earlier) = (&mut self.sites[site].known, snapshot.earlier());
+            if known.missing(own, heads, snapshot.members(), joining, earlier).is_empty() {
                 self.apply(site, &[Request::Activate])?;
             }
         }
@@ -47,7 +48,8 @@ impl Cluster {
             Rule::PurgeBelowHorizon => self.sites[site].heads(),
             _ => self.sites[site].stable(),
         };
-        let outcomes = self.try_apply(site, &[Request::Purge { stable }])?;
+        let outcomes =
+            self.try_apply(site, &[Request::Purge { stable, drift_bound_ms: BOUND_MS }])?;
         if let [Outcome::Purged(purged)] = outcomes[..] {
             self.tally.purges += u64::from(purged.rows > 0);
             self.tally.rows_purged += purged.rows;
@@ -103,6 +105,44 @@ impl Cluster {
         self.sites[other].removed = true;
         let by = self.sites[site].name();
         self.write_system(site, removal_row(origin, &by))
+    }
+
+    pub(super) fn back_up(&mut self, site: usize) {
+        // A copy from before it belonged to a cluster is of no use there.
+        let snapshot = self.sites[site].snapshot();
+        let belongs = snapshot.members().has_acknowledged(self.sites[site].origin());
+        if belongs && self.sites[site].is_active() {
+            self.sites[site].back_up();
+            self.oracle.backed_up(site);
+        }
+    }
+
+    /// A site's disk is lost, and its store set back to an earlier copy; or it was removed. It comes back
+    /// as a new member.
+    pub(super) fn come_back(&mut self, site: usize) -> Step {
+        let set_back = !self.sites[site].removed;
+        // What was recorded at a disk that is lost can be read while it is up.
+        if !self.sites[site].is_up()
+            || set_back && (!self.sites[site].has_backup() || self.members().len() < 3)
+        {
+            return Ok(());
+        }
+        self.cut_where(|link| link.touches(site));
+        if set_back {
+            self.oracle.restored(site, self.sites[site].store());
+            self.sites[site].restore();
+            self.tally.restored += 1;
+        } else {
+            self.tally.rejoined += 1;
+        }
+        self.origins += 1;
+        let fresh = Origin::from_bytes([100 + self.origins; 16]);
+        self.sites[site].rejoin(fresh);
+        self.oracle.came_back(site);
+        self.sites[site].start();
+        // As a node does that starts.
+        let row = member_row(self.sites[site].origin(), &self.sites[site].name());
+        self.write_system(site, row)
     }
 
     /// Rows are gone from a store without a tombstone.

@@ -29,6 +29,8 @@ pub(super) struct Cluster {
     pub(super) links: Vec<Link>,
     pub(super) tally: Tally,
     pub(super) links_made: u64,
+    /// How many stores came back under a new origin.
+    pub(super) origins: u8,
     pub(super) oracle: Oracle,
     values: u64,
     commits_kept_max: usize,
@@ -36,6 +38,7 @@ pub(super) struct Cluster {
     keys: usize,
     /// Crashes and races may happen.
     pub(super) trouble: bool,
+    may_have_trouble: bool,
     /// Which rows arrived, from which store at which.
     pub(super) arrived: BTreeSet<(usize, usize, Version)>,
 }
@@ -54,11 +57,13 @@ impl Cluster {
             sites: Vec::new(),
             links: Vec::new(),
             links_made: 0,
+            origins: 0,
             commits_kept_max,
             tally: Tally::default(),
             values: 0,
             keys,
             trouble,
+            may_have_trouble: trouble,
             arrived: BTreeSet::new(),
         };
         for _ in 0..sites {
@@ -86,6 +91,11 @@ impl Cluster {
         self.apply(site, &[request])
     }
 
+    /// Whether nothing goes wrong for a while, of what may.
+    pub(super) fn calm(&mut self, calm: bool) {
+        self.trouble = self.may_have_trouble && !calm;
+    }
+
     /// From now on nobody writes and nothing goes wrong: true clocks, and all sites up.
     pub(super) fn calm_down(&mut self) {
         self.trouble = false;
@@ -109,7 +119,20 @@ impl Cluster {
     pub(super) fn check_end(&mut self) -> Step {
         self.check_stores()?;
         self.tally.writes = self.oracle.writes();
+        let closed: BTreeSet<_> = self
+            .sites
+            .iter()
+            .flat_map(|site| site.heads().iter().collect::<Vec<_>>())
+            .filter(|(_, head)| head.is_closed())
+            .map(|(origin, _)| origin)
+            .collect();
+        self.tally.closings += closed.len() as u64;
         let members = self.members();
+        let left = self.sites.iter().filter(|site| !site.removed).count();
+        self.tally.left_out += (left - members.len()) as u64;
+        if left > members.len() && std::env::var("SHOW_LEFT_OUT").is_ok() {
+            println!("{}", self.describe());
+        }
         let stores: Vec<(usize, &Store)> =
             members.iter().map(|site| (*site, self.sites[*site].store())).collect();
         let all: Vec<&Store> =

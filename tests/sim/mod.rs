@@ -115,6 +115,10 @@ pub(crate) struct Tally {
     pub(crate) died_elsewhere: u64,
     pub(crate) renewed: u64,
     pub(crate) founded: u64,
+    /// Sites that belong nowhere in the end.
+    pub(crate) left_out: u64,
+    pub(crate) restored: u64,
+    pub(crate) rejoined: u64,
     pub(crate) told: u64,
     pub(crate) commits: u64,
     /// Of them, after the last write and the last trouble.
@@ -151,6 +155,9 @@ impl Tally {
         self.died_elsewhere += other.died_elsewhere;
         self.renewed += other.renewed;
         self.founded += other.founded;
+        self.left_out += other.left_out;
+        self.restored += other.restored;
+        self.rejoined += other.rejoined;
         self.told += other.told;
         self.commits += other.commits;
         self.commits_when_calm += other.commits_when_calm;

@@ -44,12 +44,32 @@ pub(super) struct Oracle {
     views: Vec<View>,
     /// For each site, the most that it ever showed of its heads.
     shown: Vec<Heads>,
+    /// What sites had when they were backed up.
+    backups: BTreeMap<usize, View>,
+    /// Losers whose record was lost with a disk: it was made.
+    records_lost: BTreeSet<Version>,
 }
 
 impl Oracle {
     pub(super) fn add_site(&mut self) {
         self.views.push(View::default());
         self.shown.push(Heads::new());
+    }
+
+    pub(super) fn backed_up(&mut self, site: usize) {
+        self.backups.insert(site, self.views[site].clone());
+    }
+
+    /// A site has what it had when it was backed up, instead of what is in `store`.
+    pub(super) fn restored(&mut self, site: usize, store: &Store) {
+        let conflicts = store.snapshot().conflicts().unwrap();
+        self.records_lost.extend(conflicts.iter().map(|(_, loser)| loser.body.version()));
+        self.views[site] = self.backups[&site].clone();
+    }
+
+    /// A site speaks for another origin now: what it had shown of the earlier one counts no more.
+    pub(super) fn came_back(&mut self, site: usize) {
+        self.shown[site] = Heads::new();
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -283,11 +303,16 @@ impl Oracle {
             let is_held = stores.iter().any(|(site, _)| {
                 self.views[*site].met.get(&write.place).is_some_and(|met| met.contains(version))
             });
-            (is_held || (version.hlc <= claims && !claims.is_closed()))
-                && !self.is_from_before_admission(&write.place, *version)
+            let is_claimed = version.hlc <= claims
+                && !claims.is_closed()
+                && !self.is_from_before_admission(&write.place, *version);
+            is_held || is_claimed
         };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
         for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
+            if self.is_from_before_admission(&write.place, *version) {
+                continue;
+            }
             // In the order of versions: the last one stays.
             last_words.insert(&write.place, *version);
         }
@@ -312,6 +337,7 @@ impl Oracle {
         held: impl Fn(&Version, &Write) -> bool,
     ) -> Result<(), Violation> {
         let mut recorded = BTreeSet::new();
+        recorded.extend(self.records_lost.iter().copied());
         for store in stores {
             let conflicts = store.snapshot().conflicts().unwrap();
             recorded.extend(conflicts.iter().map(|(_, loser)| loser.body.version()));

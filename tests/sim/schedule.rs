@@ -52,6 +52,9 @@ pub(crate) fn run(seed: u64, rule: Rule, plan: &Plan) -> Result<Tally, Violation
     if !plan.cuts {
         history.connect_all();
     }
+    if plan.members && history.cluster.dice.chance(60) {
+        history.begin_sealed()?;
+    }
     for step in 0..plan.steps {
         history.step()?;
         if step % 50 == 49 {
@@ -119,6 +122,8 @@ enum Event {
     Seal,
     Found,
     Remove,
+    BackUp,
+    ComeBack,
 }
 
 /// How often each event comes up in this history: some of them often in one, never in another.
@@ -143,7 +148,9 @@ fn frequencies(dice: &mut Dice, plan: &Plan) -> Vec<(Event, usize)> {
         (Event::Tell, if plan.members { dice.pick(&[3, 10]) } else { 0 }),
         (Event::Seal, if plan.members { dice.pick(&[0, 1, 4]) } else { 0 }),
         (Event::Found, if plan.members { dice.pick(&[0, 0, 1]) } else { 0 }),
-        (Event::Remove, if plan.members { dice.pick(&[0, 0, 1]) } else { 0 }),
+        (Event::Remove, if plan.members { dice.pick(&[0, 1, 2]) } else { 0 }),
+        (Event::BackUp, if plan.members { dice.pick(&[0, 1]) } else { 0 }),
+        (Event::ComeBack, if plan.members { dice.pick(&[0, 1, 2]) } else { 0 }),
     ]
 }
 
@@ -165,6 +172,8 @@ impl History {
             Event::Purge if up => cluster.purge(site)?,
             Event::Seal if up => cluster.seal(site)?,
             Event::Remove if up => cluster.remove(site)?,
+            Event::BackUp if up => cluster.back_up(site),
+            Event::ComeBack => cluster.come_back(site)?,
             Event::Found => {
                 if let Some(new) = cluster.found()? {
                     let beside = cluster.dice.below(new);
@@ -219,6 +228,7 @@ impl History {
             | Event::Purge
             | Event::Seal
             | Event::Remove
+            | Event::BackUp
             | Event::Crash
             | Event::CrashInWrite
             | Event::Start => {}
@@ -314,6 +324,41 @@ impl History {
         cluster.sites[site].skew_ms = if wild { ahead } else { skew };
     }
 
+    /// The founders have met, and the cluster is sealed.
+    fn begin_sealed(&mut self) -> Result<(), Violation> {
+        self.cluster.calm(true);
+        self.connect_all();
+        for round in 0..6 {
+            while self.round()? {}
+            if round == 1 {
+                self.cluster.seal(0)?;
+            }
+            self.upkeep_and_word()?;
+        }
+        self.cluster.calm(false);
+        if self.plan.cuts {
+            self.cluster.cut_where(|_| true);
+        }
+        Ok(())
+    }
+
+    /// Each site does what is due, and says what it knows of the others.
+    fn upkeep_and_word(&mut self) -> Result<(), Violation> {
+        for site in 0..self.cluster.sites.len() {
+            if !self.cluster.sites[site].removed {
+                self.cluster.upkeep(site)?;
+            }
+        }
+        for link in 0..self.cluster.links.len() {
+            for end in 0..2 {
+                if self.cluster.links[link].ends[end].talk.is_some() {
+                    self.cluster.tell(link, end);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// No more writes and no more trouble: all that is under way arrives.
     fn come_to_rest(&mut self) -> Result<(), Violation> {
         self.cluster.calm_down();
@@ -326,39 +371,43 @@ impl History {
         for pair in left.windows(2) {
             self.edges.push((pair[0], pair[1]));
         }
-        let calm = |history: &mut History| -> Result<(), Violation> {
-            history.connect_all();
-            for &site in &left {
-                history.cluster.upkeep(site)?;
-            }
-            for _ in 0..CALM_ROUNDS_MAX {
-                if !history.round()? {
-                    return Ok(());
-                }
-            }
-            Err(Violation("a calm cluster does not come to rest".into()))
-        };
+        if self.cluster.origins > 0 || self.cluster.tally.founded > 0 {
+            // Who is not in yet may be no way for the others.
+            self.edges = (0..left.len())
+                .flat_map(|b| (0..b).map(move |a| (a, b)))
+                .map(|(a, b)| (left[a], left[b]))
+                .collect();
+        }
         let commits = self.cluster.tally.commits;
-        calm(self)?;
+        self.calm_round()?;
         self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
         if self.plan.members {
-            // Upkeep, word of it to everyone, and again: what is owed is owed in turn.
+            // What is owed is owed in turn, from one end of the cluster to the other.
             for _ in 0..3 * left.len() {
-                for link in 0..self.cluster.links.len() {
-                    for end in 0..2 {
-                        if self.cluster.links[link].ends[end].talk.is_some() {
-                            self.cluster.tell(link, end);
-                        }
-                    }
-                }
-                calm(self)?;
+                self.upkeep_and_word()?;
+                self.calm_round()?;
             }
             for &site in &left {
                 self.cluster.purge(site)?;
             }
-            calm(self)?;
+            self.calm_round()?;
         }
         Ok(())
+    }
+
+    fn calm_round(&mut self) -> Result<(), Violation> {
+        self.connect_all();
+        for site in 0..self.cluster.sites.len() {
+            if !self.cluster.sites[site].removed {
+                self.cluster.upkeep(site)?;
+            }
+        }
+        for _ in 0..CALM_ROUNDS_MAX {
+            if !self.round()? {
+                return Ok(());
+            }
+        }
+        Err(Violation("a calm cluster does not come to rest".into()))
     }
 
     /// Everything that is under way arrives, and each end sends what it has; says whether any did.

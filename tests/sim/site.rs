@@ -17,7 +17,9 @@ pub(super) struct Site {
     pub(super) skew_ms: i64,
     disk: Disk,
     log: Disk,
+    origin: Origin,
     open: Option<Open>,
+    backup: Option<Backup>,
     /// How many commits stay in memory.
     pub(super) commits_kept_max: usize,
     /// What it knows of the others; forgotten in a crash.
@@ -26,6 +28,13 @@ pub(super) struct Site {
     pub(super) reconciling: Option<u64>,
     /// An operator removed it.
     pub(super) removed: bool,
+}
+
+/// A copy of the store, and its origin then.
+struct Backup {
+    disk: Disk,
+    log: Disk,
+    origin: Origin,
 }
 
 struct Open {
@@ -38,8 +47,12 @@ struct Open {
 impl Site {
     pub(super) fn new(number: usize, commits_kept_max: usize) -> Site {
         let (disk, log) = (Disk::default(), Disk::default());
+        // In no order of the sites' numbers: ties go by it.
+        let byte = if number < 11 { (number * 7 + 3) % 11 } else { number };
         Site {
             number,
+            origin: Origin::from_bytes([u8::try_from(byte).unwrap(); 16]),
+            backup: None,
             skew_ms: 0,
             disk,
             log,
@@ -52,10 +65,7 @@ impl Site {
     }
 
     pub(super) fn origin(&self) -> Origin {
-        // In no order of the sites' numbers: ties go by it.
-        let byte = if self.number < 11 { (self.number * 7 + 3) % 11 } else { self.number };
-        let byte = u8::try_from(byte).unwrap();
-        Origin::from_bytes([byte; 16])
+        self.origin
     }
 
     pub(super) fn name(&self) -> String {
@@ -70,16 +80,48 @@ impl Site {
         true_ms.saturating_add_signed(self.skew_ms)
     }
 
-    pub(super) fn start(&mut self) {
+    fn config(&self) -> StoreConfig {
         // Memory moves into redb every few commits.
-        let config = StoreConfig {
+        StoreConfig {
             cache_bytes: 1 << 16,
             memory_bytes: 2_000,
             segment_bytes: 2_048,
             move_rows: 3,
             moving: Moving::Inline,
-            ..StoreConfig::new(self.origin(), 7)
-        };
+            ..StoreConfig::new(self.origin, 7)
+        }
+    }
+
+    /// Keeps a copy of the store.
+    pub(super) fn back_up(&mut self) {
+        let (disk, log) = (self.disk.copy(), self.log.copy());
+        self.backup = Some(Backup { disk, log, origin: self.origin });
+    }
+
+    pub(super) fn has_backup(&self) -> bool {
+        self.backup.is_some()
+    }
+
+    /// The node stops, and its store is the copy from before.
+    pub(super) fn restore(&mut self) {
+        let backup = self.backup.take().expect("a copy");
+        (self.disk, self.log, self.origin) = (backup.disk, backup.log, backup.origin);
+    }
+
+    /// The stopped store gets a new origin.
+    pub(super) fn rejoin(&mut self, fresh: Origin) {
+        self.open = None;
+        self.known = Known::default();
+        self.reconciling = None;
+        self.removed = false;
+        let config = StoreConfig { fresh_origin: fresh, ..self.config() };
+        let earlier = Store::rejoin_on(self.disk.clone(), self.log.clone(), &config).unwrap();
+        assert_eq!(earlier, self.origin);
+        self.origin = fresh;
+    }
+
+    pub(super) fn start(&mut self) {
+        let config = self.config();
         let opened = Store::open_on(self.disk.clone(), self.log.clone(), &config);
         let (store, writer) = opened.unwrap();
         self.open = Some(Open { store, writer, commits: VecDeque::new(), sequence: 0 });

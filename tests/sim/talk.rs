@@ -153,6 +153,7 @@ impl Cluster {
                 let request = Request::Admit {
                     newcomer,
                     site: site_name,
+                    earlier: theirs.membership.earlier,
                     head,
                     wall_ms: theirs.wall_ms,
                     drift_bound_ms: BOUND_MS,
@@ -176,6 +177,8 @@ impl Cluster {
         if self.rule != Rule::StaleOwnHead {
             ours.heads = self.sites[site].heads();
         }
+        let snapshot = self.sites[site].snapshot();
+        ours.membership = snapshot.hello_membership(ours.origin).unwrap();
         if let Err(refusal) = check_hello(&ours, &theirs) {
             if refusal == Refusal::Removed {
                 self.end_link(link);

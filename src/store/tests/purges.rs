@@ -31,7 +31,7 @@ fn peers_system_row(row: SystemRow, by: u8, hlc: Hlc) -> Row {
 }
 
 fn purge(site: &mut Site, stable: Heads) -> Purged {
-    match site.apply(&[Request::Purge { stable }]).outcomes[..] {
+    match site.apply(&[Request::Purge { stable, drift_bound_ms: 20 }]).outcomes[..] {
         [Outcome::Purged(purged)] => purged,
         ref other => panic!("{other:?}"),
     }
@@ -83,7 +83,7 @@ fn an_expired_row_goes_once_the_horizon_has_passed_its_expiry() {
         let stable = everything(site);
         purge(site, stable).rows
     };
-    for (ms, rows) in [(50, 0), (100, 0), (101, 1)] {
+    for (ms, rows) in [(50, 0), (101, 0), (120, 0), (121, 1)] {
         site.now_ms = NOON_MS + ms;
         assert_eq!(purge_all(&mut site), rows, "after {ms} ms");
         site.check();
