@@ -189,6 +189,12 @@ impl Member {
         self.admission.is_some() || self.seal_ack.is_some_and(|ack| heads.includes(ack))
     }
 
+    /// Whether it was admitted at a stamp above this one.
+    #[must_use]
+    pub fn is_admitted_above(&self, hlc: Hlc) -> bool {
+        self.admission.is_some_and(|admission| admission.hlc > hlc)
+    }
+
     /// Since when it has had its present name, or has been admitted.
     #[must_use]
     pub fn known_since(&self) -> Option<Hlc> {

@@ -92,7 +92,7 @@ impl<'t> Transaction<'t> {
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
     pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
         // Who is being admitted has nothing to say yet.
-        if speaks && self.cluster.joining.is_none() {
+        if speaks && self.cluster.may_stamp() {
             self.heads.raise(self.origin, self.clock.last());
         }
         for (origin, hlc) in self.heads.iter() {

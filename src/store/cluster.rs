@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Rows of an origin that nobody else takes as they are, because their stamps count as known: those of
-/// a store from before it was admitted, or of its earlier origin, which was closed without them. They are
-/// written anew, as new writes.
+/// a store from before it was admitted; and where it comes back, those of origins which were closed
+/// without them, its own earlier one first. They are written anew, as new writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Renew {
     pub(super) origin: Origin,
@@ -135,9 +135,9 @@ impl Cluster {
         if version.origin == own {
             return version.hlc <= joining.admission;
         }
-        let removed = self.earlier.filter(|earlier| *earlier == version.origin);
-        let removed = removed.and_then(|earlier| self.members.get(earlier));
-        removed.is_some_and(|member| {
+        // Of a store that comes back: of any origin, what the others closed without it.
+        let member = self.earlier.and_then(|_| self.members.get(version.origin));
+        member.is_some_and(|member| {
             !member.removal_acks.is_empty() && version.hlc > member.spread_up_to()
         })
     }
@@ -149,16 +149,26 @@ impl Cluster {
         if let Some(joining) = self.joining {
             renew.push(Renew { origin: own, above: Hlc::ZERO, up_to: joining.admission });
         }
-        if let Some(earlier) = self.earlier.filter(|earlier| heads.get(*earlier).is_closed()) {
-            let spread = self.members.get(earlier).map_or(Hlc::ZERO, Member::spread_up_to);
-            renew.push(Renew { origin: earlier, above: spread, up_to: Hlc::MAX });
+        if self.earlier.is_some() {
+            let is_closed = |(origin, _): &(Origin, &Member)| heads.get(*origin).is_closed();
+            renew.extend(self.members.iter().filter(is_closed).map(|(origin, member)| Renew {
+                origin,
+                above: member.spread_up_to(),
+                up_to: Hlc::MAX,
+            }));
         }
         renew
     }
 
+    /// Whether this store may stamp writes of its own, and let its head follow the clock: not between
+    /// asking to be admitted and being known to everybody.
+    pub(super) fn may_stamp(&self) -> bool {
+        self.joining.is_none() && !self.asked
+    }
+
     /// Why clients' writes are refused, where they are.
     pub(super) fn refuses_writes(&self, own: Origin, heads: &Heads) -> Option<RefusedError> {
-        if self.joining.is_some() {
+        if !self.may_stamp() {
             return Some(RefusedError::Joining);
         }
         match self.members.standing(own, heads) {

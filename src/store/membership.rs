@@ -152,36 +152,46 @@ impl Transaction<'_> {
     ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
         let members = &self.cluster.members;
         match members.standing(newcomer, &self.heads) {
-            Standing::Member => return Ok(Ok(self.rows_of_member(newcomer, earlier)?)),
+            // Unless it has gone on writing since, because it never heard of that.
+            Standing::Member
+                if members.get(newcomer).is_some_and(|m| m.is_admitted_above(head)) =>
+            {
+                return Ok(Ok(self.rows_of_member(newcomer, earlier.is_some())?));
+            }
+            Standing::Member => {}
             Standing::Removed | Standing::Closed => return Ok(Err(MeetError::Removed)),
             Standing::Unknown => {}
         }
         if self.cluster.joining.is_some() || !members.has_acknowledged(self.origin) {
             return Ok(Err(MeetError::Joining));
         }
+        // The others may close its earlier origin any moment, without what it brings of it: once that is
+        // done, it will write it anew.
+        let earlier_standing = earlier.map(|earlier| members.standing(earlier, &self.heads));
+        if earlier_standing == Some(Standing::Removed) {
+            return Ok(Err(MeetError::Joining));
+        }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);
         self.write_system(&member_row(newcomer, site))?;
         self.write_system(&admission_row(newcomer, self.origin))?;
-        Ok(Ok(self.rows_of_member(newcomer, earlier)?))
+        Ok(Ok(self.rows_of_member(newcomer, earlier.is_some())?))
     }
 
-    /// A member's own rows: who it is and who admitted it; and where its earlier origin is closed, what
-    /// was said of that.
-    fn rows_of_member(
-        &mut self,
-        member: Origin,
-        earlier: Option<Origin>,
-    ) -> Result<Vec<Row>, StoreError> {
+    /// A member's own rows: who it is and who admitted it; and where it comes back, what was said of the
+    /// origins that are closed: it may have rows of theirs that nobody else has.
+    fn rows_of_member(&mut self, member: Origin, comes_back: bool) -> Result<Vec<Row>, StoreError> {
         let tables = &*MEMBER_TABLES;
         let key = |origin: Origin| Key::new(origin.as_bytes().to_vec()).expect("16 bytes");
         let mut places = vec![(&tables.members, key(member)), (&tables.admissions, key(member))];
-        if let Some(earlier) = earlier.filter(|earlier| self.heads.get(*earlier).is_closed()) {
-            places.push((&tables.removals, key(earlier)));
-            let acks = self.cluster.members.get(earlier).map(|member| &member.removal_acks);
-            let of = |by: &Origin| [*earlier.as_bytes(), *by.as_bytes()].concat();
-            let acks = acks.into_iter().flatten().map(|(by, _)| Key::new(of(by)));
-            places.extend(acks.flatten().map(|key| (&tables.removal_acks, key)));
+        if comes_back {
+            let is_closed = |origin: &Origin| self.heads.get(*origin).is_closed();
+            for (closed, member) in self.cluster.members.iter().filter(|(o, _)| is_closed(o)) {
+                places.push((&tables.removals, key(closed)));
+                let of = |by: &Origin| [*closed.as_bytes(), *by.as_bytes()].concat();
+                let acks = member.removal_acks.keys().map(|by| Key::new(of(by)));
+                places.extend(acks.flatten().map(|key| (&tables.removal_acks, key)));
+            }
         }
         let mut rows = Vec::new();
         for (table, key) in places {
@@ -215,17 +225,21 @@ impl Transaction<'_> {
             (origin == self.origin).then_some(hlc)
         });
         let Some(admission) = admission else { return Ok(Err(MeetError::SealedThere)) };
+        // Something was stamped after the hello that it answers: ask again.
+        if admission <= self.heads.get(self.origin) {
+            return Ok(Err(MeetError::Joining));
+        }
         let mut report = MergeReport::default();
-        let (own, earlier) = (self.origin, self.cluster.earlier);
-        let is_ours = |row: &&Row| {
-            is_of(row, own) || earlier.is_some_and(|earlier| is_of_removal(row, earlier))
-        };
-        for row in rows.iter().filter(is_ours) {
+        let own = self.origin;
+        for row in rows.iter().filter(|row| is_of(row, own) || is_of_removal(row)) {
             self.merge_row(row, &mut report)?;
         }
         let joining = Joining { sponsor, admission, pulled: false };
         self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
-        self.cluster.to_mut().joining = Some(joining);
+        self.batch.remove(Space::State, tables::STATE_ASKED);
+        let cluster = self.cluster.to_mut();
+        cluster.joining = Some(joining);
+        cluster.asked = false;
         Ok(Ok(()))
     }
 
@@ -260,7 +274,7 @@ impl Transaction<'_> {
         if let Some(renew) = self.cluster.renew.last().copied() {
             self.renew(renew)?;
         }
-        if self.cluster.waits_for_admission(self.origin) {
+        if self.cluster.asked || self.cluster.waits_for_admission(self.origin) {
             return Ok(());
         }
         if let Some(removal) = earlier_to_remove(&self.cluster, self.origin, &self.heads) {
@@ -336,11 +350,9 @@ fn is_of(row: &Row, origin: Origin) -> bool {
         && row.key.as_slice() == origin.as_bytes()
 }
 
-/// Whether a row removes `origin`, or acknowledges that.
-fn is_of_removal(row: &Row, origin: Origin) -> bool {
-    let tables = &*MEMBER_TABLES;
-    (row.table == tables.removals || row.table == tables.removal_acks)
-        && row.key.as_slice().starts_with(origin.as_bytes())
+/// Whether a row removes a member, or acknowledges that.
+fn is_of_removal(row: &Row) -> bool {
+    row.table == MEMBER_TABLES.removals || row.table == MEMBER_TABLES.removal_acks
 }
 
 /// The removal of the origin that this store had before, where nobody has removed it yet.
@@ -358,7 +370,7 @@ pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
     let (cluster, heads): (_, &Heads) = (&published.cluster, &published.heads);
     match cluster.joining {
         Some(joining) => !joining.pulled && heads.get(joining.sponsor) >= joining.admission,
-        None if cluster.waits_for_admission(own) => false,
+        None if cluster.asked || cluster.waits_for_admission(own) => false,
         None => {
             !cluster.renew.is_empty()
                 || earlier_to_remove(cluster, own, heads).is_some()

@@ -88,11 +88,11 @@ impl Writer {
         }
         let published = self.store.published();
         let advances_only = requests.iter().all(|request| matches!(request, Request::Advance));
-        if advances_only && published.cluster.joining.is_some() {
+        if advances_only && !published.cluster.may_stamp() {
             self.clock.advance(now_ms);
         }
         if advances_only && !membership::is_due(&published, self.store.origin()) {
-            if published.cluster.joining.is_some() {
+            if !published.cluster.may_stamp() {
                 return Ok(Applied {
                     outcomes: vec![Outcome::Advanced; requests.len()],
                     rows: Vec::new(),

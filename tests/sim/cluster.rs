@@ -273,6 +273,15 @@ impl Cluster {
         self.tally.commits += u64::from(applied.committed);
         for (request, outcome) in requests.iter().zip(&applied.outcomes) {
             self.note(site, request, outcome, &heads)?;
+            if std::env::var("SIM_TRACE").is_ok()
+                && !matches!(request, Request::Local(_) | Request::Remote(_) | Request::Advance)
+            {
+                let joining = self.sites[site].snapshot().joining();
+                println!(
+                    "{} site {site}: {request:?}\n    -> {outcome:?}, joining {joining:?}",
+                    self.now_ms
+                );
+            }
         }
         self.note_own(site, &applied.rows, &heads)?;
         if applied.rows_removed > 0 {
