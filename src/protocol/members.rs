@@ -5,7 +5,7 @@
 //! _members        origin             {"site": name}       by the store itself, or by its sponsor
 //! _admissions     origin             {"sponsor": origin}  by the sponsor: stamps begin above it
 //! _removals       origin             {"by": site}         by any member
-//! _removal_acks   origin, member     {"head": hlc}        by each remaining member
+//! _removal_acks   origin, member     {"head", "reached"}  by each remaining member
 //! _seals          "seal"             {}                   by any member, before the first purge
 //! _seal_acks      member             {}                   by each member that was not admitted
 //! ```
@@ -105,6 +105,8 @@ struct RemovalValue {
 #[derive(Serialize, Deserialize)]
 struct RemovalAckValue {
     head: String,
+    #[serde(default)]
+    reached: String,
 }
 
 fn system_row(table: &TableName, key: Vec<u8>, value: &impl Serialize) -> SystemRow {
@@ -136,11 +138,12 @@ pub fn removal_row(origin: Origin, by: &str) -> SystemRow {
     system_row(&MEMBER_TABLES.removals, origin.as_bytes().to_vec(), &value)
 }
 
-/// The member `own` takes nothing from `removed` any more, of which it has everything up to `head`.
+/// The member `own` takes nothing from `removed` any more, of which it has everything up to `head`, and
+/// nothing above `reached`.
 #[must_use]
-pub(super) fn removal_ack_row(removed: Origin, own: Origin, head: Hlc) -> SystemRow {
+pub(super) fn removal_ack_row(removed: Origin, own: Origin, head: Hlc, reached: Hlc) -> SystemRow {
     let key = [*removed.as_bytes(), *own.as_bytes()].concat();
-    let value = RemovalAckValue { head: head.to_string() };
+    let value = RemovalAckValue { head: head.to_string(), reached: reached.to_string() };
     system_row(&MEMBER_TABLES.removal_acks, key, &value)
 }
 
@@ -175,8 +178,8 @@ pub struct Member {
     pub admission: Option<Version>,
     /// The row that removed it.
     pub removal: Option<Version>,
-    /// Who acknowledged the removal, by which row, and what each had of it.
-    pub removal_acks: BTreeMap<Origin, (Version, Hlc)>,
+    /// Who acknowledged the removal, and what each had of it.
+    pub removal_acks: BTreeMap<Origin, RemovalAck>,
     seal_ack: Option<Version>,
     /// The row that names it.
     row: Option<Version>,
@@ -201,11 +204,29 @@ impl Member {
         self.row.max(self.admission).map(|version| version.hlc)
     }
 
-    /// What the remaining members had of a removed store: all that was spread of it.
+    /// Up to where the remaining members had everything of a removed store.
     #[must_use]
     pub fn spread_up_to(&self) -> Hlc {
-        self.removal_acks.values().map(|(_, head)| *head).max().unwrap_or_default()
+        self.removal_acks.values().map(|ack| ack.head).max().unwrap_or_default()
     }
+
+    /// Above this none of them ever had anything of it. In between they had some, which came without a
+    /// claim.
+    #[must_use]
+    pub fn reached_up_to(&self) -> Hlc {
+        self.removal_acks.values().map(|ack| ack.head.max(ack.reached)).max().unwrap_or_default()
+    }
+}
+
+/// A member takes nothing from a removed store any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalAck {
+    /// The row that says so.
+    pub row: Version,
+    /// It has everything of the removed store up to here.
+    pub head: Hlc,
+    /// And nothing above this, where that is more.
+    pub reached: Hlc,
 }
 
 /// A store on its way into a sealed cluster. Meanwhile it takes no clients' writes, stamps nothing, and
@@ -306,9 +327,12 @@ impl Membership {
             member.seal_ack = Some(version);
         } else if row.table == tables.removal_acks {
             let Some(by) = origin_at(16).copied().map(Origin::from_bytes) else { return false };
-            let head = serde_json::from_slice::<RemovalAckValue>(&value).ok();
-            let head = head.and_then(|ack| ack.head.parse().ok()).unwrap_or_default();
-            member.removal_acks.insert(by, (version, head));
+            let ack = serde_json::from_slice::<RemovalAckValue>(&value).ok();
+            let hlc = |text: fn(&RemovalAckValue) -> &str| {
+                ack.as_ref().and_then(|ack| text(ack).parse().ok()).unwrap_or_default()
+            };
+            let (head, reached) = (hlc(|ack| &ack.head), hlc(|ack| &ack.reached));
+            member.removal_acks.insert(by, RemovalAck { row: version, head, reached });
         } else {
             return false;
         }
@@ -378,9 +402,15 @@ impl Membership {
         if least.is_closed() { Hlc::ZERO } else { least }
     }
 
-    /// The rows that the member `own`, with these heads, owes the others now.
+    /// The rows that the member `own`, with these heads, owes the others now. `reached` tells of an origin
+    /// how far its rows have come here.
     #[must_use]
-    pub fn owed(&self, own: Origin, heads: &Heads) -> Vec<SystemRow> {
+    pub fn owed(
+        &self,
+        own: Origin,
+        heads: &Heads,
+        reached: impl Fn(Origin) -> Hlc,
+    ) -> Vec<SystemRow> {
         let mut owed = Vec::new();
         if self.standing(own, heads) != Standing::Member {
             return owed;
@@ -393,7 +423,8 @@ impl Membership {
                 && !heads.get(origin).is_closed()
                 && !member.removal_acks.contains_key(&own);
             if due {
-                owed.push(removal_ack_row(origin, own, heads.get(origin)));
+                let (head, reached) = (heads.get(origin), reached(origin));
+                owed.push(removal_ack_row(origin, own, head, reached));
             }
         }
         owed
@@ -408,7 +439,7 @@ impl Membership {
             .filter(|(origin, member)| member.removal.is_some() && !heads.get(*origin).is_closed())
             .collect();
         let claimed = |member: &Member, by: Origin| {
-            member.removal_acks.get(&by).is_some_and(|(ack, _)| heads.includes(*ack))
+            member.removal_acks.get(&by).is_some_and(|ack| heads.includes(ack.row))
         };
         let all_said =
             removed.iter().all(|(_, member)| self.remaining().all(|by| claimed(member, by)));
@@ -485,11 +516,11 @@ mod tests {
         rows.push((1, 10, seal_row()));
         rows.push((1, 11, seal_ack_row(origin(1))));
         assert_eq!(membership(&rows).horizon(&everything), Hlc::ZERO);
-        assert_eq!(membership(&rows).owed(origin(1), &everything), []);
-        let owed = membership(&rows).owed(origin(2), &everything);
+        assert_eq!(membership(&rows).owed(origin(1), &everything, |_| hlc(27)), []);
+        let owed = membership(&rows).owed(origin(2), &everything, |_| hlc(27));
         assert_eq!(owed, [seal_ack_row(origin(2))]);
         // Not before the seal itself is claimed.
-        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 9), (2, 80)])), []);
+        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 9), (2, 80)]), |_| hlc(27)), []);
         rows.push((2, 20, seal_ack_row(origin(2))));
         assert_eq!(membership(&rows).horizon(&everything), hlc(80));
         // An acknowledgement that is here, but not claimed: rows that it knew of may be missing.
@@ -509,7 +540,7 @@ mod tests {
         let membership = membership(&rows);
         assert!(membership.has_acknowledged(origin(3)));
         assert_eq!(membership.horizon(&heads(&[(1, 90), (2, 80), (3, 30)])), hlc(30));
-        assert_eq!(membership.owed(origin(3), &heads(&[(1, 90), (3, 30)])), []);
+        assert_eq!(membership.owed(origin(3), &heads(&[(1, 90), (3, 30)]), |_| hlc(27)), []);
     }
 
     #[test]
@@ -519,13 +550,17 @@ mod tests {
         rows.push((1, 30, removal_row(origin(3), "fra")));
         let all = heads(&[(1, 90), (2, 80), (3, 25)]);
         assert_eq!(membership(&rows).standing(origin(3), &all), Standing::Removed);
-        let owed = membership(&rows).owed(origin(2), &all);
-        assert_eq!(owed[..], [removal_ack_row(origin(3), origin(2), hlc(25))]);
-        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 29), (2, 80)])), []);
-        assert_eq!(membership(&rows).owed(origin(3), &all), [], "who is removed owes nothing");
-        rows.push((1, 31, removal_ack_row(origin(3), origin(1), hlc(20))));
+        let owed = membership(&rows).owed(origin(2), &all, |_| hlc(27));
+        assert_eq!(owed[..], [removal_ack_row(origin(3), origin(2), hlc(25), hlc(27))]);
+        assert_eq!(membership(&rows).owed(origin(2), &heads(&[(1, 29), (2, 80)]), |_| hlc(27)), []);
+        assert_eq!(
+            membership(&rows).owed(origin(3), &all, |_| hlc(27)),
+            [],
+            "who is removed owes nothing"
+        );
+        rows.push((1, 31, removal_ack_row(origin(3), origin(1), hlc(20), hlc(22))));
         assert_eq!(membership(&rows).closable(&all), []);
-        rows.push((2, 40, removal_ack_row(origin(3), origin(2), hlc(25))));
+        rows.push((2, 40, removal_ack_row(origin(3), origin(2), hlc(25), hlc(27))));
         let claimed = membership(&rows);
         assert_eq!(claimed.closable(&all), [], "who else remains may not be known");
         rows.push((1, 50, seal_row()));
@@ -535,11 +570,12 @@ mod tests {
         assert_eq!(claimed.closable(&heads(&[(1, 90), (2, 59), (3, 25)])), []);
         assert_eq!(claimed.closable(&heads(&[(1, 30), (2, 80), (3, 25)])), []);
         assert_eq!(claimed.closable(&all), [origin(3)], "not even if it has not said anything");
-        assert_eq!(claimed.get(origin(3)).unwrap().spread_up_to(), hlc(25));
+        let removed = claimed.get(origin(3)).unwrap();
+        assert_eq!((removed.spread_up_to(), removed.reached_up_to()), (hlc(25), hlc(27)));
         let closed = heads(&[(1, 90), (2, 80), (3, u64::MAX)]);
         assert_eq!(claimed.standing(origin(3), &closed), Standing::Closed);
         assert_eq!(claimed.closable(&closed), []);
-        assert_eq!(claimed.owed(origin(2), &closed), []);
+        assert_eq!(claimed.owed(origin(2), &closed, |_| hlc(27)), []);
     }
 
     #[test]

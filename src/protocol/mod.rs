@@ -28,8 +28,8 @@ pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Se
 pub use handshake::{Refusal, check_hello};
 pub use known::Known;
 pub use members::{
-    Joining, MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
-    admission_row, member_row, removal_row, seal_row,
+    Joining, MEMBER_TABLES, Member, MemberTables, Membership, RemovalAck, Standing, SystemRow,
+    admission_in, admission_row, member_row, removal_row, seal_row,
 };
 pub use receiver::{Compare, DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
 pub use sender::Sender;

@@ -79,11 +79,14 @@ impl Session<'_> {
         want.join(&self.node.tentative(self.peer)?);
         let mut receiver =
             Receiver::new(self.node.origin(), want.clone(), self.node.drift_bound_ms());
-        self.want(&mut receiver, want);
-
         let mut want_again_at: Option<Instant> = None;
         let mut merging = Merges::default();
         let mut turn: Option<Turn> = None;
+        if self.must_reconcile() {
+            turn = Some(self.wait_for_turn());
+        } else {
+            self.want(&mut receiver, want);
+        }
         let mut reconciliation: Option<Reconciling> = None;
         loop {
             let silence = self.shared.config.silence_max;
@@ -101,7 +104,11 @@ impl Session<'_> {
                     if want_again_at.is_some() =>
                 {
                     want_again_at = None;
-                    self.want(&mut receiver, (*self.node.heads()).clone());
+                    if self.must_reconcile() {
+                        turn.get_or_insert_with(|| self.wait_for_turn());
+                    } else {
+                        self.want(&mut receiver, (*self.node.heads()).clone());
+                    }
                     continue;
                 }
                 taken = async { turn.as_mut().expect("waited for").await }, if turn.is_some() => {
@@ -140,8 +147,7 @@ impl Session<'_> {
                 }
                 Frame::BelowFloor => {
                     if turn.is_none() && reconciliation.is_none() {
-                        let node = self.node.clone();
-                        turn = Some(Box::pin(async move { node.reconcile_turn().await }));
+                        turn = Some(self.wait_for_turn());
                     }
                 }
                 Frame::ReconcileQuestion(question) => {
@@ -170,6 +176,17 @@ impl Session<'_> {
                 Frame::Hello(_) | Frame::Join | Frame::Welcome(_) | Frame::Unknown => {}
             }
         }
+    }
+
+    /// Whether this store is being admitted, and has not pulled all that its sponsor had: it compares, so
+    /// that what it has from before is told apart.
+    fn must_reconcile(&self) -> bool {
+        self.node.snapshot().joining().is_some_and(|joining| !joining.pulled)
+    }
+
+    fn wait_for_turn(&self) -> Turn {
+        let node = self.node.clone();
+        Box::pin(async move { node.reconcile_turn().await })
     }
 
     /// Asks for the peer's delta from `heads` on.

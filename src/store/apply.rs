@@ -59,6 +59,8 @@ pub(super) struct Transaction<'t> {
     conflicts_recorded: u64,
     rows_added: u64,
     pub(super) rows_removed: u64,
+    /// How far rows of others came that lie above the heads.
+    reached: Heads,
     pub(super) batch: Batch,
 }
 
@@ -85,6 +87,7 @@ impl<'t> Transaction<'t> {
             conflicts_recorded: 0,
             rows_added: 0,
             rows_removed: 0,
+            reached: Heads::new(),
             batch,
         }
     }
@@ -98,6 +101,11 @@ impl<'t> Transaction<'t> {
         for (origin, hlc) in self.heads.iter() {
             if hlc > self.published.heads.get(origin) {
                 self.batch.put_number(Space::Heads, origin.as_bytes(), hlc.bits());
+            }
+        }
+        for (origin, hlc) in self.reached.iter().filter(|(o, hlc)| self.heads.get(*o) < *hlc) {
+            if self.batch.number(Space::Reached, origin.as_bytes())? < hlc.bits() {
+                self.batch.put_number(Space::Reached, origin.as_bytes(), hlc.bits());
             }
         }
         if self.rows_added != self.rows_removed {
@@ -350,6 +358,7 @@ impl<'t> Transaction<'t> {
             report.passed_over += 1;
             return Ok(());
         }
+        self.reached.raise(version.origin, version.hlc);
         let id = self.table_id(&row.table);
         let (place, spot) = self.locate(id, &row.key);
         self.merge_at(&place, spot, row, report)?;
@@ -443,7 +452,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
-    fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
+    pub(super) fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
         let key = codec::conflict_key(loser.body.version());
         if self.batch.get(Space::Conflicts, &key)?.is_none() {
             self.conflicts_recorded += 1;

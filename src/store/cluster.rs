@@ -10,43 +10,8 @@ use super::{
 };
 use crate::{
     model::{Heads, Hlc, Origin, Version},
-    protocol::{Joining, MEMBER_TABLES, Member, Membership, Standing},
+    protocol::{Joining, MEMBER_TABLES, Membership, Standing},
 };
-
-/// Rows of an origin that nobody else takes as they are, because their stamps count as known: those of
-/// a store from before it was admitted; and where it comes back, those of origins which were closed
-/// without them, its own earlier one first. They are written anew, as new writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Renew {
-    pub(super) origin: Origin,
-    /// Not included.
-    pub(super) above: Hlc,
-    /// Included.
-    pub(super) up_to: Hlc,
-}
-
-impl Renew {
-    pub(super) fn includes(&self, version: Version) -> bool {
-        version.origin == self.origin && version.hlc > self.above && version.hlc <= self.up_to
-    }
-
-    const BYTES: usize = 32;
-
-    /// 16 bytes of origin, 8 of either stamp.
-    pub(super) fn to_bytes(self) -> Vec<u8> {
-        let stamps = [self.above, self.up_to].map(|hlc| hlc.bits().to_be_bytes());
-        [&self.origin.as_bytes()[..], &stamps[0], &stamps[1]].concat()
-    }
-
-    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Renew {
-        let part = |at: usize| {
-            let bytes = bytes[at..].first_chunk::<8>().expect("8 of 32 bytes");
-            Hlc::from_bits(u64::from_be_bytes(*bytes))
-        };
-        let origin = bytes.first_chunk::<16>().expect("16 of 32 bytes");
-        Renew { origin: Origin::from_bytes(*origin), above: part(16), up_to: part(24) }
-    }
-}
 
 /// How this store stands to the cluster.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +22,9 @@ pub(super) struct Cluster {
     pub(super) joining: Option<Joining>,
     /// A sealed cluster was asked to take this store in: perhaps it has, and that was not heard.
     pub(super) asked: bool,
-    /// Rows that are written anew.
-    pub(super) renew: Vec<Renew>,
+    /// There are rows that nobody else takes as they are, because their stamps count as known: they are
+    /// written anew.
+    pub(super) renewing: bool,
     /// The origin that this store had before it came back as a new member.
     pub(super) earlier: Option<Origin>,
     /// It came back from a sealed cluster: it is nobody there before it is admitted.
@@ -93,13 +59,8 @@ impl Cluster {
             cluster.joining = Some(joining.ok_or(StoreError::Damaged("the state of joining"))?);
         }
         cluster.asked = view.number(tables::STATE_ASKED)? != 0;
-        if let Some(bytes) = view.get(Space::State, tables::STATE_RENEW)? {
-            let (entries, rest) = bytes.as_chunks::<{ Renew::BYTES }>();
-            if !rest.is_empty() {
-                return Err(StoreError::Damaged("what is to be renewed"));
-            }
-            cluster.renew = entries.iter().map(Renew::from_bytes).collect();
-        }
+        let mut renew = view.range(Space::Renew, Bound::Unbounded, Bound::Unbounded)?;
+        cluster.renewing = renew.next()?.is_some();
         if let Some(bytes) = view.get(Space::State, tables::STATE_EARLIER)? {
             let (origin, _) =
                 bytes.split_first_chunk::<16>().ok_or(StoreError::Damaged("an origin"))?;
@@ -117,7 +78,7 @@ impl Cluster {
     /// Up to where a store with these heads has incorporated every write; zero where that cannot be
     /// told.
     pub(super) fn horizon(&self, heads: &Heads) -> Hlc {
-        if self.joining.is_some() || !self.renew.is_empty() || !self.unmet.is_empty() {
+        if self.joining.is_some() || self.renewing || !self.unmet.is_empty() {
             return Hlc::ZERO;
         }
         self.members.horizon(heads)
@@ -128,36 +89,18 @@ impl Cluster {
         self.must_be_admitted && !self.members.has_acknowledged(own)
     }
 
-    /// Whether a write of ours was outside of what members mean by "every write up to here", while this
-    /// store is being admitted: made before the admission, or not spread before its origin was closed.
+    /// Whether a write that this store has is outside of what members mean by "every write up to here",
+    /// while it is being admitted: it was made before the admission, or came to nobody else before its
+    /// origin was closed.
     pub(super) fn is_from_outside(&self, own: Origin, version: Version) -> bool {
         let Some(joining) = self.joining else { return false };
         if version.origin == own {
             return version.hlc <= joining.admission;
         }
-        // Of a store that comes back: of any origin, what the others closed without it.
         let member = self.earlier.and_then(|_| self.members.get(version.origin));
         member.is_some_and(|member| {
-            !member.removal_acks.is_empty() && version.hlc > member.spread_up_to()
+            !member.removal_acks.is_empty() && version.hlc > member.reached_up_to()
         })
-    }
-
-    /// Which rows are to be written anew once this store is a member, as far as can be told by these
-    /// heads: what the others have closed without them, or had before the admission.
-    pub(super) fn to_renew(&self, own: Origin, heads: &Heads) -> Vec<Renew> {
-        let mut renew = Vec::new();
-        if let Some(joining) = self.joining {
-            renew.push(Renew { origin: own, above: Hlc::ZERO, up_to: joining.admission });
-        }
-        if self.earlier.is_some() {
-            let is_closed = |(origin, _): &(Origin, &Member)| heads.get(*origin).is_closed();
-            renew.extend(self.members.iter().filter(is_closed).map(|(origin, member)| Renew {
-                origin,
-                above: member.spread_up_to(),
-                up_to: Hlc::MAX,
-            }));
-        }
-        renew
     }
 
     /// Whether this store may stamp writes of its own, and let its head follow the clock: not between

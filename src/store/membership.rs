@@ -11,15 +11,19 @@
 //! All of it happens where stamps are given, so that a row which says "I know all of these" is stamped
 //! after the rows of all of these.
 
+use std::ops::Bound;
+
 use super::{
-    Changes, MeetError, Meeting, MergeReport, Met, StoreError,
+    MeetError, Meeting, MergeReport, Met, StoreError,
     apply::Transaction,
-    cluster::{Cluster, Renew, met_key},
+    cluster::{Cluster, met_key},
+    codec,
+    memory::Spot,
     tables,
     tables::Space,
 };
 use crate::{
-    model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
+    model::{Heads, Hlc, Key, Origin, Row},
     protocol::{
         Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row, removal_row,
     },
@@ -95,7 +99,8 @@ impl Transaction<'_> {
         }
         // A store that knows us belongs to whom we belong to: our row came to it by way of members.
         let we_are_admitted = members.get(own).is_some_and(|member| member.admission.is_some());
-        let knows_us = theirs.members.contains(&(own, we_are_admitted));
+        // Unless it remembers us from an earlier life.
+        let knows_us = theirs.earlier.is_none() && theirs.members.contains(&(own, we_are_admitted));
         match (we_sealed, theirs.has_acknowledged) {
             (false, false) if self.cluster.asked || self.cluster.must_be_admitted => {
                 Err(MeetError::Joining)
@@ -255,24 +260,14 @@ impl Transaction<'_> {
     pub(super) fn upkeep(&mut self) -> Result<(), StoreError> {
         if let Some(joining) = self.cluster.joining {
             if !joining.pulled && self.heads.get(joining.sponsor) >= joining.admission {
-                let mut renew = self.cluster.to_renew(self.origin, &self.heads);
-                let mut some = Vec::new();
-                for renew in renew.drain(..) {
-                    let Renew { origin, above, up_to } = renew;
-                    let published = self.published.clone();
-                    if Changes::of_origin(published, origin, above, up_to)?.next().is_some() {
-                        some.push(renew);
-                    }
-                }
-                self.set_renew(some);
                 let joining = Joining { pulled: true, ..joining };
                 self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
                 self.cluster.to_mut().joining = Some(joining);
             }
             return Ok(());
         }
-        if let Some(renew) = self.cluster.renew.last().copied() {
-            self.renew(renew)?;
+        if self.cluster.renewing {
+            self.renew()?;
         }
         if self.cluster.asked || self.cluster.waits_for_admission(self.origin) {
             return Ok(());
@@ -280,7 +275,11 @@ impl Transaction<'_> {
         if let Some(removal) = earlier_to_remove(&self.cluster, self.origin, &self.heads) {
             self.write_system(&removal)?;
         }
-        for row in self.cluster.members.owed(self.origin, &self.heads) {
+        let reached = |origin: Origin| {
+            let reached = self.batch.number(Space::Reached, origin.as_bytes());
+            reached.map(Hlc::from_bits).unwrap_or_default()
+        };
+        for row in self.cluster.members.owed(self.origin, &self.heads, reached) {
             self.write_system(&row)?;
         }
         for origin in self.cluster.members.closable(&self.heads) {
@@ -289,45 +288,26 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes own rows from before the admission anew, some at a time: the others hold them for known.
-    fn renew(&mut self, renew: Renew) -> Result<(), StoreError> {
-        let mut left = false;
-        let Renew { origin, above, up_to } = renew;
-        let rows = Changes::of_origin(self.published.clone(), origin, above, up_to)?;
-        for (at, row) in rows.enumerate() {
-            if at == RENEWED_ROWS_MAX {
-                left = true;
-                break;
+    /// Writes rows anew that nobody else takes as they are, some at a time.
+    fn renew(&mut self) -> Result<(), StoreError> {
+        let view = self.batch.view().clone();
+        let mut entries = view.range(Space::Renew, Bound::Unbounded, Bound::Unbounded)?;
+        for _ in 0..RENEWED_ROWS_MAX {
+            let Some((place, version)) = entries.next()? else { break };
+            let spot = Spot::of(Space::Rows, &place);
+            // Unless a peer's row came over it meanwhile: then the loss is recorded.
+            if let Some(body) = self.standing(spot, &place)?
+                && codec::change_key(body.version()) == version[..]
+            {
+                let (id, key) = codec::split_place(&place)?;
+                let table = self.names.name(id).ok_or(StoreError::Damaged("a table's name"))?;
+                let (table, value) = (table.clone(), body.value());
+                self.write_row(id, &table, &key, value.as_deref(), body.expires_at_ms())?;
             }
-            let Row { table, key, body } = row?;
-            self.rewrite(&table, &key, &body)?;
+            self.batch.remove(Space::Renew, &place);
         }
-        if !left {
-            let mut rest = self.cluster.renew.clone();
-            rest.pop();
-            self.set_renew(rest);
-        }
-        Ok(())
-    }
-
-    fn set_renew(&mut self, renew: Vec<Renew>) {
-        let bytes: Vec<u8> = renew.iter().flat_map(|renew| renew.to_bytes()).collect();
-        if bytes.is_empty() {
-            self.batch.remove(Space::State, tables::STATE_RENEW);
-        } else {
-            self.batch.put(Space::State, tables::STATE_RENEW, &bytes);
-        }
-        self.cluster.to_mut().renew = renew;
-    }
-
-    /// Writes what `body` says as a new write, where it still stands.
-    fn rewrite(&mut self, table: &TableName, key: &Key, body: &Body) -> Result<(), StoreError> {
-        let id = self.table_id(table);
-        let (place, spot) = self.locate(id, key);
-        let stands = self.standing(spot, &place)?.is_some_and(|it| it.version() == body.version());
-        if stands {
-            let value = body.value();
-            self.write_row(id, table, key, value.as_deref(), body.expires_at_ms())?;
+        if entries.next()?.is_none() {
+            self.cluster.to_mut().renewing = false;
         }
         Ok(())
     }
@@ -372,9 +352,9 @@ pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
         Some(joining) => !joining.pulled && heads.get(joining.sponsor) >= joining.admission,
         None if cluster.asked || cluster.waits_for_admission(own) => false,
         None => {
-            !cluster.renew.is_empty()
+            cluster.renewing
                 || earlier_to_remove(cluster, own, heads).is_some()
-                || !cluster.members.owed(own, heads).is_empty()
+                || !cluster.members.owed(own, heads, |_| Hlc::ZERO).is_empty()
                 || !cluster.members.closable(heads).is_empty()
         }
     }

@@ -14,7 +14,7 @@ use std::ops::Bound;
 use super::{
     Purged, Reconciled, StoreError, apply::Transaction, codec, memory::Spot, tables, tables::Space,
 };
-use crate::model::{Body, Heads, Hlc};
+use crate::model::{Body, Heads, Hlc, Key, Row, TableName, Version};
 
 /// So many dead rows are looked at in one commit.
 pub(super) const PURGED_ROWS_MAX: usize = 4_096;
@@ -71,15 +71,24 @@ impl Transaction<'_> {
     /// Ends a reconciliation: takes away what died there, and claims all that the other had.
     pub(super) fn reconcile(&mut self, end: &Reconciled) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for (table, key, version) in &end.dead {
-            let Some(id) = self.names.id(table) else { continue };
-            let (place, spot) = self.locate(id, key);
-            // Written anew meanwhile, here or by a row that came in before: that one stands.
-            if let Some(body) = self.standing(spot, &place)?
-                && body.version() == *version
-            {
-                self.take_away(&place, &body)?;
-                removed += 1;
+        for (found, doubtful) in
+            end.dead.iter().map(|dead| (dead, false)).chain(end.doubtful.iter().map(|d| (d, true)))
+        {
+            let (table, key, version) = found;
+            let Some((place, body)) = self.found(table, key, *version)? else { continue };
+            if doubtful {
+                let members = &self.cluster.members;
+                let removal = members.get(version.origin).and_then(|member| member.removal);
+                let row = Row { table: table.clone(), key: key.clone(), body: body.clone() };
+                self.record(removal.unwrap_or(*version), &row)?;
+            }
+            self.take_away(&place, &body)?;
+            removed += 1;
+        }
+        for (table, key, version) in &end.renew {
+            if let Some((place, _)) = self.found(table, key, *version)? {
+                self.batch.put(Space::Renew, &place, &codec::change_key(*version));
+                self.cluster.to_mut().renewing = true;
             }
         }
         self.claim(&end.claim);
@@ -94,6 +103,20 @@ impl Transaction<'_> {
             self.batch.remove(Space::Tentative, sender);
         }
         Ok(removed)
+    }
+
+    /// A row that the reconciliation found, and its place. Written anew meanwhile, here or by a row that
+    /// came in before, another one stands there.
+    fn found(
+        &mut self,
+        table: &TableName,
+        key: &Key,
+        version: Version,
+    ) -> Result<Option<(Vec<u8>, Body)>, StoreError> {
+        let Some(id) = self.names.id(table) else { return Ok(None) };
+        let (place, spot) = self.locate(id, key);
+        let body = self.standing(spot, &place)?;
+        Ok(body.filter(|body| body.version() == version).map(|body| (place, body)))
     }
 
     fn take_away(&mut self, place: &[u8], body: &Body) -> Result<(), StoreError> {

@@ -7,10 +7,15 @@
 //!
 //! A live row that only we have is dead where the other's heads cover it: it had the row, or what
 //! superseded it, and has purged that since.
+//!
+//! Unless the others never could have it: what a store wrote before it was admitted counts as known to
+//! them; so does what came to none of them before its origin was closed. Such rows are *renewed*, written
+//! anew, once this store is a member. Of rows that came to some of the others without a claim nobody can
+//! tell whether they died there: they go into the conflict journal, for an operator to look at.
 
 use super::{Reconciled, Snapshot, StoreError};
 use crate::{
-    model::{Key, Origin, TableName, Version},
+    model::{Hlc, Key, Origin, Row, TableName, Version},
     protocol::{
         Compare,
         ranges::{CompareError, Comparer, Comparison, Difference},
@@ -27,7 +32,20 @@ pub struct Reconciliation {
     with: Compare,
     snapshot: Snapshot,
     comparer: Comparer,
-    dead: Vec<(TableName, Key, Version)>,
+    dead: Vec<Found>,
+    doubtful: Vec<Found>,
+    renew: Vec<Found>,
+}
+
+/// A row of ours, and its version.
+type Found = (TableName, Key, Version);
+
+/// What becomes of a row that the others cannot have as it is.
+enum Fate {
+    /// It is written anew.
+    Renewed,
+    /// Perhaps it had come to one of the others, and died there.
+    Doubtful,
 }
 
 /// What comes next.
@@ -73,8 +91,9 @@ impl Reconciliation {
     ) -> Result<(Reconciliation, Comparison), ReconcileError> {
         let mut comparer = Comparer::new(message_bytes);
         let question = comparer.begin(&snapshot.positions(false))?;
-        let dead = Vec::new();
-        Ok((Reconciliation { own, sender, with, snapshot, comparer, dead }, question))
+        let [dead, doubtful, renew] = [const { Vec::new() }; 3];
+        let of = Reconciliation { own, sender, with, snapshot, comparer, dead, doubtful, renew };
+        Ok((of, question))
     }
 
     /// Takes the answer to the newest question.
@@ -84,21 +103,30 @@ impl Reconciliation {
     /// [`ReconcileError`]: the reconciliation is over, and nothing was changed.
     pub fn on_answer(&mut self, answer: &Comparison) -> Result<Step, ReconcileError> {
         let source = self.snapshot.positions(false);
-        let mut only_here = Vec::new();
-        let question = self.comparer.on_answer(&source, answer, |difference| {
-            if let Difference::OnlyHere(position) = difference {
-                only_here.extend(position.row());
-            }
-        })?;
-        for (table, key) in only_here {
+        let mut differences = Vec::new();
+        let question =
+            self.comparer.on_answer(&source, answer, |difference| differences.push(difference))?;
+        for difference in differences {
+            let Some((table, key)) = difference.position().row() else { continue };
             let Some(body) = self.snapshot.get(&table, &key)? else { continue };
             let version = body.version();
-            let is_new = self.snapshot.is_renewed(self.own, &self.with.heads, version);
-            if self.with.heads.includes(version) && !is_new {
-                self.dead.push((table, key, version));
+            let only_here = matches!(difference, Difference::OnlyHere(_));
+            match self.fate(version) {
+                // It is found in the change index.
+                Some(Fate::Renewed) => {}
+                Some(Fate::Doubtful) if only_here => self.doubtful.push((table, key, version)),
+                // What the other has instead came in before, and did not win: it never had this one.
+                Some(Fate::Doubtful) => self.renew.push((table, key, version)),
+                None if only_here && self.with.heads.includes(version) => {
+                    self.dead.push((table, key, version));
+                }
+                None => {}
             }
         }
-        if self.dead.len() > DEAD_ROWS_MAX {
+        if question.is_none() {
+            self.find_renewed()?;
+        }
+        if self.dead.len() + self.doubtful.len() + self.renew.len() > DEAD_ROWS_MAX {
             return Err(ReconcileError::TooManyDead);
         }
         Ok(match question {
@@ -106,9 +134,58 @@ impl Reconciliation {
             None => Step::End(Reconciled {
                 sender: self.sender,
                 dead: std::mem::take(&mut self.dead),
+                doubtful: std::mem::take(&mut self.doubtful),
+                renew: std::mem::take(&mut self.renew),
                 claim: self.with.heads.clone(),
                 floor: self.with.floor.clone(),
             }),
         })
+    }
+
+    /// What the others cannot have as it is, tombstones with it: an older row that comes in later would
+    /// be lost against them here alone. A tombstone written anew brings nothing back.
+    fn find_renewed(&mut self) -> Result<(), StoreError> {
+        let Some(joining) = self.snapshot.joining() else { return Ok(()) };
+        let mut ranges = vec![(self.own, Hlc::ZERO, joining.admission)];
+        if self.snapshot.earlier().is_some() {
+            let closed = |origin: &Origin| self.with.heads.get(*origin).is_closed();
+            let members = self.snapshot.members().iter().filter(|(origin, _)| closed(origin));
+            ranges.extend(members.map(|(origin, m)| (origin, m.spread_up_to(), Hlc::MAX)));
+        }
+        for (origin, above, up_to) in ranges {
+            for row in self.snapshot.changes_of(origin, above, up_to)? {
+                let Row { table, key, body } = row?;
+                let version = body.version();
+                let renewed = match self.fate(version) {
+                    Some(Fate::Renewed) => true,
+                    Some(Fate::Doubtful) => body.is_tombstone(),
+                    None => false,
+                };
+                if renewed {
+                    self.renew.push((table, key, version));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a version is one that the others do not take as it is, what becomes of it.
+    fn fate(&self, version: Version) -> Option<Fate> {
+        let joining = self.snapshot.joining()?;
+        if version.origin == self.own {
+            return (version.hlc <= joining.admission).then_some(Fate::Renewed);
+        }
+        self.snapshot.earlier()?;
+        if !self.with.heads.get(version.origin).is_closed() {
+            return None;
+        }
+        let member = self.snapshot.members().get(version.origin)?;
+        if version.hlc <= member.spread_up_to() {
+            None
+        } else if version.hlc <= member.reached_up_to() {
+            Some(Fate::Doubtful)
+        } else {
+            Some(Fate::Renewed)
+        }
     }
 }

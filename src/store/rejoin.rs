@@ -57,7 +57,7 @@ fn renamed(store: &Store, mut writer: Writer, fresh: Origin) -> Result<Origin, O
         let mut state = write.open_table(Space::State.table()).map_err(super::StoreError::from)?;
         let sealed = u8::from(store.snapshot().members().has_seal());
         state.insert(tables::STATE_EARLIER, &[&earlier.as_bytes()[..], &[sealed]].concat()[..])?;
-        for name in [tables::STATE_JOINING, tables::STATE_RENEW, tables::STATE_ASKED] {
+        for name in [tables::STATE_JOINING, tables::STATE_ASKED] {
             state.remove(name)?;
         }
     }

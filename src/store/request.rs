@@ -137,6 +137,10 @@ pub struct Reconciled {
     pub sender: Origin,
     /// Rows that died there; each goes only where this version still stands.
     pub dead: Vec<(TableName, Key, Version)>,
+    /// Rows that may have died there: they go likewise, into the conflict journal.
+    pub doubtful: Vec<(TableName, Key, Version)>,
+    /// Rows that nobody there takes as they are: they are written anew.
+    pub renew: Vec<(TableName, Key, Version)>,
     /// Its heads.
     pub claim: Heads,
     /// Its floor.

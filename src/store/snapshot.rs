@@ -76,20 +76,12 @@ impl Snapshot {
             && self.members().iter().all(|(origin, _)| origin == own)
     }
 
-    /// Whether a row is one that nobody else takes as it is, as seen by a store whose claims will be
-    /// `heads`: it is not dead, though it is nowhere else.
-    pub(super) fn is_renewed(&self, own: Origin, heads: &Heads, version: Version) -> bool {
-        let renew = self.published.cluster.to_renew(own, heads);
-        renew.iter().any(|renew| renew.includes(version))
-    }
-
     /// Whether peers may be told what is here. Not before a store that is admitted has pulled all that its
     /// sponsor had, and has written anew what it had from before: rows of others may be superseded here
     /// by such rows, which nobody else takes.
     #[must_use]
     pub fn may_be_told(&self) -> bool {
-        self.joining().is_none_or(|joining| joining.pulled)
-            && self.published.cluster.renew.is_empty()
+        self.joining().is_none_or(|joining| joining.pulled) && !self.published.cluster.renewing
     }
 
     /// The head that a peer may claim of the store `own`, which this is: no more than was stamped here.
@@ -206,6 +198,17 @@ impl Snapshot {
     /// [`StoreError`]: the file cannot be read.
     pub fn changes(&self, above: &Heads) -> Result<Changes, StoreError> {
         Ok(Changes::new(self.published.clone(), above.clone()))
+    }
+
+    /// The rows of one origin that are stamped above `above` and up to `up_to`, dead ones included, in
+    /// that order.
+    pub(super) fn changes_of(
+        &self,
+        origin: Origin,
+        above: Hlc,
+        up_to: Hlc,
+    ) -> Result<impl Iterator<Item = Result<Row, StoreError>>, StoreError> {
+        Changes::of_origin(self.published.clone(), origin, above, up_to)
     }
 
     /// How many rows lie above `above`, counting to `max` at most.

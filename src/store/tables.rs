@@ -19,6 +19,8 @@
 //! | sequences | table id | the sequence id given out last |
 //! | floor | origin | hlc up to which dead rows may be gone |
 //! | dead | hlc from which on it may be purged, place | nothing: a tombstone or a row that expires |
+//! | reached | origin | the greatest hlc of a row of it that came in before it was claimed |
+//! | renew | place | the version there that nobody else takes as it is: it is written anew |
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
@@ -47,8 +49,6 @@ pub(super) const STATE_PURGED: &[u8] = b"purged";
 pub(super) const STATE_JOINING: &[u8] = b"joining";
 /// 1: this store has asked a sealed cluster to take it in, and meets nobody else meanwhile.
 pub(super) const STATE_ASKED: &[u8] = b"asked";
-/// Which rows nobody else takes as they are, and are written anew: see [`Renew`](super::cluster::Renew).
-pub(super) const STATE_RENEW: &[u8] = b"renew";
 /// The origin that this store had before it was given a new one.
 pub(super) const STATE_EARLIER: &[u8] = b"earlier_origin";
 /// Before a configured peer's address: the origin that was met there.
@@ -72,11 +72,13 @@ pub(super) enum Space {
     Sequences = 8,
     Floor = 9,
     Dead = 10,
+    Reached = 11,
+    Renew = 12,
 }
 
 impl Space {
     /// In the order of their numbers.
-    pub(super) const ALL: [Space; 11] = [
+    pub(super) const ALL: [Space; 13] = [
         Space::State,
         Space::Tables,
         Space::Rows,
@@ -88,6 +90,8 @@ impl Space {
         Space::Sequences,
         Space::Floor,
         Space::Dead,
+        Space::Reached,
+        Space::Renew,
     ];
 
     pub(super) fn of_number(number: u8) -> Option<Space> {
@@ -107,6 +111,8 @@ impl Space {
             Space::Sequences => "sequences",
             Space::Floor => "floor",
             Space::Dead => "dead",
+            Space::Reached => "reached",
+            Space::Renew => "renew",
         })
     }
 }

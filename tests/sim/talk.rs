@@ -231,12 +231,22 @@ impl Cluster {
             refused: None,
             reconciled_with: None,
             reconcile_asked: false,
-            needs_turn: false,
+            needs_turn: self.must_reconcile(site),
             comparing: None,
         };
+        let wants = !talk.needs_turn;
         self.links[link].ends[end].talk = Some(talk);
-        self.send_frame(link, end, Frame::Want(Want { heads: want, number, reconcile: false }));
+        if wants {
+            self.send_frame(link, end, Frame::Want(Want { heads: want, number, reconcile: false }));
+        } else {
+            self.take_turn(link, end);
+        }
         Ok(())
+    }
+
+    /// As `replication::session` has it.
+    fn must_reconcile(&self, site: usize) -> bool {
+        self.sites[site].snapshot().joining().is_some_and(|joining| !joining.pulled)
     }
 
     /// An end that stands below the peer's floor begins to reconcile, once its site does not already.
@@ -395,11 +405,17 @@ impl Cluster {
         let site = self.links[link].ends[end].site;
         let now_ms = self.sites[site].now_ms(self.now_ms);
         let heads = self.sites[site].heads();
+        let must_reconcile = self.must_reconcile(site);
         let Some(talk) = &mut self.links[link].ends[end].talk else { return false };
         if talk.ask_at_ms.is_none_or(|at_ms| now_ms < at_ms) || !talk.receiver.is_tainted() {
             return false;
         }
         talk.ask_at_ms = None;
+        if must_reconcile {
+            talk.needs_turn = true;
+            self.take_turn(link, end);
+            return true;
+        }
         let number = talk.receiver.want_again(heads.clone());
         self.tally.wants += 1;
         self.send_frame(link, end, Frame::Want(Want { heads, number, reconcile: false }));

@@ -162,6 +162,8 @@ fn what_died_elsewhere_goes_with_the_claim_unless_it_was_written_anew() {
             (table(), key("b"), version(8)),
             (table(), key("never here"), version(9)),
         ],
+        doubtful: Vec::new(),
+        renew: Vec::new(),
         claim: heads(&[(2, at(0, 90))]),
         floor: heads(&[(2, at(0, 30))]),
     };
