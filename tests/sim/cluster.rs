@@ -259,6 +259,12 @@ impl Cluster {
 
     // ---- commits
 
+    /// Whether a site is coming in, and has not written anew yet what it had from before.
+    fn renews(&self, site: usize) -> bool {
+        let snapshot = self.sites[site].snapshot();
+        snapshot.joining().is_some() || !snapshot.may_be_told()
+    }
+
     pub(super) fn apply(&mut self, site: usize, requests: &[Request]) -> Step {
         self.try_apply(site, requests).map(drop)
     }
@@ -287,7 +293,7 @@ impl Cluster {
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;
         }
-        let judged = self.oracle.check_heads(site, &applied.heads);
+        let judged = self.oracle.check_heads(site, &applied.heads, self.renews(site));
         judged.map_err(|Violation(what)| {
             Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
         })?;
@@ -374,14 +380,14 @@ impl Cluster {
                 self.note(site, request, outcome, &heads)?;
             }
             self.note_own(site, &applied.rows, &heads)?;
-            self.oracle.check_heads(site, &applied.heads)?;
+            self.oracle.check_heads(site, &applied.heads, self.renews(site))?;
         }
         self.crash(site);
         self.sites[site].start();
         if applied.is_err() {
             self.find(site, &place, &requests[1], &heads)?;
         }
-        self.oracle.check_heads(site, &self.sites[site].heads())?;
+        self.oracle.check_heads(site, &self.sites[site].heads(), self.renews(site))?;
         self.oracle.check_store(site, self.sites[site].store())
     }
 

@@ -129,7 +129,15 @@ impl Oracle {
     }
 
     /// The heads of a site claim nothing that is not there, and never less than was shown.
-    pub(super) fn check_heads(&mut self, site: usize, heads: &Heads) -> Result<(), Violation> {
+    ///
+    /// While a site `renews` what it had from before, rows that nobody else has may stand in the way: what
+    /// killed them may be gone everywhere, and they are written anew.
+    pub(super) fn check_heads(
+        &mut self,
+        site: usize,
+        heads: &Heads,
+        renews: bool,
+    ) -> Result<(), Violation> {
         if !heads.covers(&self.shown[site]) {
             let shown = &self.shown[site];
             return Err(Violation(format!("site {site} showed {shown} and now claims {heads}")));
@@ -140,7 +148,13 @@ impl Oracle {
             if heads.includes(*version) && standing.get(place).is_none_or(|have| have < version) {
                 let have = standing.get(place);
                 // It died, and is gone with what killed it; or nobody who is left ever had it.
-                let nothing_lives_there = have.is_none_or(|have| self.may_die(*have));
+                let is_renewed = |have: &Version| {
+                    renews
+                        && (heads.get(have.origin).is_closed()
+                            || self.is_from_before_admission(place, *have))
+                };
+                let nothing_lives_there =
+                    have.is_none_or(|have| self.may_die(*have) || is_renewed(have));
                 if (nothing_lives_there && self.is_dead(place, *version, heads))
                     || heads.get(version.origin).is_closed()
                     || self.is_from_before_admission(place, *version)
