@@ -128,12 +128,12 @@ impl Node {
         }
     }
 
-    /// Ends a reconciliation; gives how many rows had died there.
+    /// Ends a reconciliation; gives how many rows had died there, `None` where the other was removed.
     ///
     /// # Errors
     ///
     /// [`WriteError`]: the node stops.
-    pub async fn reconcile(&self, end: Reconciled) -> Result<u64, WriteError> {
+    pub async fn reconcile(&self, end: Reconciled) -> Result<Option<u64>, WriteError> {
         match self.request(Request::Reconcile(end)).await? {
             Outcome::Reconciled(rows) => Ok(rows),
             _ => unreachable!("a reconciliation has its own outcome"),

@@ -174,11 +174,17 @@ where
     let goodbye = match &ended {
         LinkError::Duplicate => Some(GoodbyeReason::Duplicate),
         LinkError::Shutdown => Some(GoodbyeReason::Shutdown),
-        LinkError::Refused(_) | LinkError::Violation(_) => Some(GoodbyeReason::Refused),
+        LinkError::Refused(_) | LinkError::Violation(_) | LinkError::Meet(_) => {
+            Some(GoodbyeReason::Refused)
+        }
         _ => None,
     };
     if let Some(reason) = goodbye {
-        say_goodbye(out, &mut incoming, reason, &ended.to_string()).await;
+        let told = match &ended {
+            LinkError::Meet(MeetError::Removed) => MeetError::OwnRemoved.to_string(),
+            ended => ended.to_string(),
+        };
+        say_goodbye(out, &mut incoming, reason, &told).await;
     }
     match ended {
         LinkError::Duplicate => Ok(Ended::Duplicate { came_up: true }),

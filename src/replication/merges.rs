@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::node::{Merging, WriteError};
+use super::exchange::LinkError;
+use crate::{node::Merging, store::MeetError};
 
 /// How many parts of one link may be on their way at once.
 const PARTS_MAX: usize = 64;
@@ -33,11 +34,13 @@ impl Merges {
 
     /// Waits for the first part's commit, for ever where there is none; tells whether the peer is to
     /// know. May be given up and called again.
-    pub(super) async fn first_merged(&mut self) -> Result<bool, WriteError> {
+    pub(super) async fn first_merged(&mut self) -> Result<bool, LinkError> {
         let Some((merging, bytes, ack_due)) = self.parts.front_mut() else {
             return std::future::pending().await;
         };
-        merging.merged().await?;
+        if merging.merged().await?.refused {
+            return Err(MeetError::Removed.into());
+        }
         let ack_due = *ack_due;
         self.bytes -= *bytes;
         self.parts.pop_front();

@@ -29,7 +29,7 @@ use crate::{
     model::{Heads, Origin},
     node::{Begun, FollowDelta, Follower, Node, Page, PeerHandle, WriteError},
     protocol::{Compare, Delta, Frame, Receiver, Want},
-    store::{RemoteBatch, Step},
+    store::{MeetError, RemoteBatch, Step},
     wire::proto,
 };
 
@@ -212,7 +212,7 @@ impl Session<'_> {
                 Ok(false)
             }
             Step::End(end) => {
-                let rows = self.node.reconcile(end).await?;
+                let rows = self.node.reconcile(end).await?.ok_or(MeetError::Removed)?;
                 tracing::info!(peer = %self.peer, rows_that_had_died = rows, "reconciled");
                 self.want(receiver, (*self.node.heads()).clone());
                 self.notes.leave(|notes| notes.ack_due = true);

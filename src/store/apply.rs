@@ -28,7 +28,7 @@ use crate::{
         Body, BodyParts, CONTEXT_ORIGINS_MAX, Context, Heads, Hlc, Key, Knowledge, Origin, Row,
         TableName, Version, Winner, merge,
     },
-    protocol::{Clock, admission_in},
+    protocol::{Clock, Standing, admission_in},
 };
 
 /// What a transaction leaves to be made durable and published.
@@ -60,7 +60,7 @@ pub(super) struct Transaction<'t> {
     rows_added: u64,
     pub(super) rows_removed: u64,
     /// How far rows of others came that lie above the heads.
-    reached: Heads,
+    pub(super) reached: Heads,
     pub(super) batch: Batch,
 }
 
@@ -313,6 +313,9 @@ impl<'t> Transaction<'t> {
 
     pub(super) fn merge_all(&mut self, batch: &RemoteBatch) -> Result<MergeReport, StoreError> {
         let mut report = MergeReport::default();
+        if self.was_removed(batch.sender) {
+            return Ok(MergeReport { refused: true, ..report });
+        }
         for row in &batch.rows {
             self.merge_row(row, &mut report)?;
         }
@@ -332,6 +335,12 @@ impl<'t> Transaction<'t> {
             (None, None) => {}
         }
         Ok(report)
+    }
+
+    /// Whether nothing may come from this store any more: what we had of it when we said so counts.
+    pub(super) fn was_removed(&self, sender: Origin) -> bool {
+        let standing = self.cluster.members.standing(sender, &self.heads);
+        matches!(standing, Standing::Removed | Standing::Closed)
     }
 
     /// Raises the heads: all of it is here.

@@ -180,6 +180,11 @@ impl Transaction<'_> {
         self.clock.observe(head);
         self.write_system(&member_row(newcomer, site))?;
         self.write_system(&admission_row(newcomer, self.origin))?;
+        if let (Some(earlier), Some(Standing::Member)) = (earlier, earlier_standing) {
+            // Behind the admission: who hears of the one knows of the other, and closes the earlier origin
+            // with the newcomer's word only.
+            self.write_system(&removal_row(earlier, site))?;
+        }
         Ok(Ok(self.rows_of_member(newcomer, earlier.is_some())?))
     }
 
@@ -276,8 +281,8 @@ impl Transaction<'_> {
             self.write_system(&removal)?;
         }
         let reached = |origin: Origin| {
-            let reached = self.batch.number(Space::Reached, origin.as_bytes());
-            reached.map(Hlc::from_bits).unwrap_or_default()
+            let before = self.batch.number(Space::Reached, origin.as_bytes());
+            before.map(Hlc::from_bits).unwrap_or_default().max(self.reached.get(origin))
         };
         for row in self.cluster.members.owed(self.origin, &self.heads, reached) {
             self.write_system(&row)?;

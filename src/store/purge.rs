@@ -68,8 +68,12 @@ impl Transaction<'_> {
         Ok(purged)
     }
 
-    /// Ends a reconciliation: takes away what died there, and claims all that the other had.
-    pub(super) fn reconcile(&mut self, end: &Reconciled) -> Result<u64, StoreError> {
+    /// Ends a reconciliation: takes away what died there, and claims all that the other had. Gives how many
+    /// rows went; `None`: nothing was done, for the other was removed.
+    pub(super) fn reconcile(&mut self, end: &Reconciled) -> Result<Option<u64>, StoreError> {
+        if self.was_removed(end.sender) {
+            return Ok(None);
+        }
         let mut removed = 0;
         for (found, doubtful) in
             end.dead.iter().map(|dead| (dead, false)).chain(end.doubtful.iter().map(|d| (d, true)))
@@ -102,7 +106,7 @@ impl Transaction<'_> {
         if self.batch.get(Space::Tentative, sender)?.is_some() {
             self.batch.remove(Space::Tentative, sender);
         }
-        Ok(removed)
+        Ok(Some(removed))
     }
 
     /// A row that the reconciliation found, and its place. Written anew meanwhile, here or by a row that

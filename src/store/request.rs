@@ -332,6 +332,8 @@ pub struct MergeReport {
     pub passed_over: u64,
     /// Conflicts recorded.
     pub conflicts: u64,
+    /// Nothing was merged: the sender was removed.
+    pub refused: bool,
 }
 
 /// What became of a request, once it is durable.
@@ -351,8 +353,9 @@ pub enum Outcome {
     Joined(Result<(), MeetError>),
     /// Of [`Request::Purge`].
     Purged(Purged),
-    /// Of [`Request::Reconcile`]: so many rows are gone.
-    Reconciled(u64),
+    /// Of [`Request::Reconcile`]: so many rows are gone; `None`: nothing was done, for the sender was
+    /// removed.
+    Reconciled(Option<u64>),
 }
 
 /// A group of requests, applied and durable.

@@ -289,6 +289,27 @@ impl Cluster {
                 );
             }
         }
+        if let Ok(key) = std::env::var("SIM_KEY") {
+            let (table, key) = key.split_once('/').unwrap();
+            let row = self.sites[site]
+                .snapshot()
+                .get(&TableName::of_client(table).unwrap(), &Key::new(key.to_owned()).unwrap())
+                .unwrap();
+            let v = row.map(|r| (r.version(), r.is_tombstone(), r.seen(), r.context().clone()));
+            let c: Vec<_> = self.sites[site]
+                .snapshot()
+                .conflicts()
+                .unwrap()
+                .iter()
+                .map(|(w, r)| (*w, r.body.version()))
+                .collect();
+            println!(
+                "KEY {} site {site} ({}): {v:?} conflicts {}",
+                self.now_ms,
+                self.sites[site].origin(),
+                c.len()
+            );
+        }
         self.note_own(site, &applied.rows, &heads)?;
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;
@@ -318,7 +339,7 @@ impl Cluster {
                 }
             }
             (Request::Local(_), Outcome::Local(Err(_))) => self.tally.refusals += 1,
-            (Request::Remote(batch), Outcome::Remote(report)) => {
+            (Request::Remote(batch), Outcome::Remote(report)) if !report.refused => {
                 self.oracle.merged(site, &batch.rows, heads);
                 self.tally.conflicts += report.conflicts;
             }
@@ -425,7 +446,12 @@ impl Cluster {
             let at = WrittenAt { version, tombstone, expires_at_ms: row.body.expires_at_ms() };
             self.oracle.wrote(site, &place_of(row), at, heads)?;
         }
-        if let Request::Remote(batch) = request {
+        if let Request::Remote(batch) = request
+            && !matches!(
+                snapshot.members().standing(batch.sender, heads),
+                Standing::Removed | Standing::Closed
+            )
+        {
             self.oracle.merged(site, &batch.rows, heads);
         }
         Ok(())

@@ -280,8 +280,12 @@ impl Cluster {
             Reconcile::End(end_of_it) => {
                 self.tally.died_elsewhere += end_of_it.dead.len() as u64;
                 self.tally.reconciliations += 1;
-                self.apply(site, &[Request::Reconcile(end_of_it)])?;
+                let outcomes = self.try_apply(site, &[Request::Reconcile(end_of_it)])?;
                 self.sites[site].reconciling = None;
+                if matches!(outcomes[..], [Outcome::Reconciled(None)]) {
+                    self.end_link(link);
+                    return Ok(());
+                }
                 let heads = self.sites[site].heads();
                 let number = self.talk(link, end).receiver.want_again(heads.clone());
                 let want = Want { heads: heads.clone(), number, reconcile: false };
@@ -386,7 +390,13 @@ impl Cluster {
             let at = self.dice.below(2);
             requests.insert(at, self.local(site, writes));
         }
-        self.apply(site, &requests)?;
+        let outcomes = self.try_apply(site, &requests)?;
+        let refuses =
+            |outcome: &Outcome| matches!(outcome, Outcome::Remote(report) if report.refused);
+        if outcomes.iter().any(refuses) {
+            self.end_link(link);
+            return Ok(());
+        }
         if acks {
             self.send_frame(link, end, Frame::Ack(self.sites[site].heads()));
         }

@@ -168,7 +168,7 @@ fn what_died_elsewhere_goes_with_the_claim_unless_it_was_written_anew() {
         floor: heads(&[(2, at(0, 30))]),
     };
     let applied = site.apply(&[Request::Reconcile(end)]);
-    assert!(matches!(applied.outcomes[..], [Outcome::Reconciled(1)]));
+    assert!(matches!(applied.outcomes[..], [Outcome::Reconciled(Some(1))]));
     assert_eq!(applied.rows_removed, 1);
     site.check();
     assert!(site.get("a").is_none() && site.get("b").is_some());
