@@ -397,8 +397,10 @@ impl<'t> Transaction<'t> {
             && self.cluster.is_from_outside(self.origin, local.version())
         {
             // Its writer says to have seen everything up to some stamp: not this.
-            merged.conflict =
-                !row.body.context().includes(local.version()) && !local.same_value(&row.body);
+            let (ours, theirs) = (local.version(), row.body.version());
+            merged.conflict = ours.origin != theirs.origin
+                && !row.body.context().includes(ours)
+                && !local.same_value(&row.body);
         }
         let (standing, loser) = match merged.winner {
             Winner::Incoming => (&row.body, &local),

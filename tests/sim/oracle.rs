@@ -270,10 +270,12 @@ impl Oracle {
         for (winner, loser) in snapshot.conflicts().unwrap() {
             let loser = loser.body.version();
             if self.follows(winner, loser) || self.follows(loser, winner) {
-                let history =
-                    self.writes.get(&loser).map(|write| self.history(&write.place, loser));
+                let write = self.writes.get(&loser);
+                let place = write.map(|write| write.place.clone());
+                let history = write.map(|write| self.history(&write.place, loser));
                 return Err(Violation(format!(
-                    "site {site} recorded {loser} as lost to {winner}, but one had seen the other: {}",
+                    "site {site} recorded {loser} as lost to {winner} in {place:?}, but one had seen \
+                     the other: {}",
                     history.unwrap_or_default()
                 )));
             }

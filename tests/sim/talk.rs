@@ -180,7 +180,8 @@ impl Cluster {
         let snapshot = self.sites[site].snapshot();
         ours.membership = snapshot.hello_membership(ours.origin).unwrap();
         if let Err(refusal) = check_hello(&ours, &theirs) {
-            if refusal == Refusal::Removed {
+            // Who was removed may hear of an admission that it knows nothing of.
+            if refusal == Refusal::Removed || self.sites[site].removed {
                 self.end_link(link);
                 return Ok(());
             }
