@@ -197,6 +197,7 @@ async fn a_reader_that_has_enough_is_no_error() {
 async fn status_for_people_and_for_programs() {
     let node = FakeNode::start("fra").await;
     node.state().status = proto::StatusResponse {
+        cluster: None,
         node: Some(proto::NodeStatus {
             cluster: "lastword".to_owned(),
             site: "fra".to_owned(),

@@ -6,7 +6,10 @@ use crate::{
     node::Node,
     wire::{
         error::AnswerError,
-        proto::{StatusRequest, StatusResponse, admin_service_server::AdminService},
+        proto::{
+            RemoveMemberRequest, RemoveMemberResponse, SealClusterRequest, SealClusterResponse,
+            StatusRequest, StatusResponse, admin_service_server::AdminService,
+        },
     },
 };
 
@@ -33,5 +36,23 @@ impl AdminService for Admin {
             .await
             .map_err(|_| AnswerError::Fault)??;
         Ok(Response::new(status.into()))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let RemoveMemberRequest { member, force } = request.into_inner();
+        let origin = self.node.member_to_remove(&member, force)?;
+        self.node.remove_member(origin).await?;
+        Ok(Response::new(RemoveMemberResponse { origin: origin.to_string() }))
+    }
+
+    async fn seal_cluster(
+        &self,
+        _request: Request<SealClusterRequest>,
+    ) -> Result<Response<SealClusterResponse>, Status> {
+        self.node.seal().await?;
+        Ok(Response::new(SealClusterResponse {}))
     }
 }

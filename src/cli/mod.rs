@@ -16,8 +16,10 @@ mod demo;
 mod exit;
 mod get;
 mod insert;
+mod member;
 mod output;
 mod put;
+mod rejoin;
 mod scan;
 pub mod serve;
 mod servers;
@@ -76,7 +78,9 @@ commands! {
     Scan => scan,
     Status => status,
     Config => config,
+    Member => member,
     Compact => compact,
+    Rejoin => rejoin,
     Bench => bench,
     Demo => demo,
 }

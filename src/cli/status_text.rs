@@ -23,6 +23,9 @@ pub(super) fn of(status: &proto::StatusResponse) -> Result<String, ClientError> 
         Some(mirror) => write_mirror(&mut text, mirror, &clock),
         None => text.title("Mirror: none"),
     }
+    if let Some(cluster) = &status.cluster {
+        write_cluster(&mut text, cluster);
+    }
     write_heads(&mut text, &node.heads);
     Ok(text.0)
 }
@@ -49,6 +52,27 @@ fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
     text.line("Merged", rows(node.rows_merged));
     text.line("Held back", rows(node.rows_held_back));
     text.line("Conflicts", format!("{} recorded", grouped(node.conflicts_recorded)));
+}
+
+/// The members themselves: `lastword member list`.
+fn write_cluster(text: &mut Text, cluster: &proto::ClusterStatus) {
+    text.title("Cluster");
+    let is_in = |member: &&proto::MemberStatus| member.state() == proto::MemberState::Member;
+    let members = cluster.members.iter().filter(is_in).count();
+    let sealed = if cluster.sealed { "sealed" } else { "not sealed" };
+    text.line("Members", format!("{members}, {sealed}"));
+    if cluster.joining {
+        let missing = match cluster.admission_missing.join(", ") {
+            none if none.is_empty() => "its sponsor".to_owned(),
+            missing => missing,
+        };
+        text.line("Being admitted", format!("waits for {missing}"));
+    }
+    let purged = grouped(cluster.rows_purged);
+    text.line("Dead rows", format!("{} here, {purged} purged", grouped(cluster.dead_rows)));
+    for waits_for in &cluster.purge_waits_for {
+        text.line("They wait for", waits_for);
+    }
 }
 
 fn write_peer(text: &mut Text, peer: &proto::PeerStatus, clock: &NodeClock) {

@@ -325,6 +325,41 @@ impl Client {
             })
             .await
     }
+
+    /// Removes a member, named by its site or its origin; gives the origin as text.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn remove_member(
+        &mut self,
+        member: &str,
+        force: bool,
+    ) -> Result<String, ClientError> {
+        let request = proto::RemoveMemberRequest { member: member.to_owned(), force };
+        let response = self
+            .nodes
+            .call(Repeat::Harmful, request, |mut node, request| async move {
+                node.admin.remove_member(request).await
+            })
+            .await?;
+        Ok(response.origin)
+    }
+
+    /// Seals the cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn seal_cluster(&mut self) -> Result<(), ClientError> {
+        let request = proto::SealClusterRequest {};
+        self.nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.seal_cluster(request).await
+            })
+            .await?;
+        Ok(())
+    }
 }
 
 /// A duration longer than the proto can say becomes the longest that it can.

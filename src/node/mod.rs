@@ -4,6 +4,7 @@
 //! writer.rs   many requests, one durable commit, then the bell
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
+//! cluster.rs  the cluster as this node sees it
 //! membership.rs  the node as one of a cluster, and what it does by itself
 //! follow.rs   how links and mirrors read every change
 //! report.rs   what links and mirrors say of themselves, for status
@@ -14,6 +15,7 @@
 //! A client's write and a peer's delta enter through the same door: [`Node::write`] and
 //! [`Node::submit`] both end in the writer's queue. Reads take a snapshot and never wait for it.
 
+mod cluster;
 mod error;
 mod follow;
 mod membership;
@@ -38,6 +40,7 @@ use std::{
 use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
+pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use membership::UpkeepConfig;

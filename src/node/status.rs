@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{MirrorReport, Node, PeerReport, age_ms};
+use super::{ClusterStatus, MirrorReport, Node, PeerReport, age_ms};
 use crate::{
     model::{Heads, Hlc, Origin},
-    store::{Snapshot, StoreError},
+    protocol::Standing,
+    store::{RefusedError, Snapshot, StoreError},
 };
 
 /// Up to how many rows are counted for a backlog; beyond, "at least so many".
@@ -48,6 +49,8 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// The mirror, where there is one.
     pub mirror: Option<MirrorStatus>,
+    /// The members, and for whom dead rows wait.
+    pub membership: ClusterStatus,
 }
 
 /// Up to where one origin's writes are here.
@@ -105,6 +108,14 @@ impl Node {
         }
         if self.ask_to_stop.is_cancelled() {
             return Some("the node is shutting down".to_owned());
+        }
+        let snapshot = self.snapshot();
+        let standing = snapshot.members().standing(self.origin(), snapshot.heads());
+        if matches!(standing, Standing::Removed | Standing::Closed) {
+            return Some(RefusedError::Removed.to_string());
+        }
+        if snapshot.is_joining() {
+            return Some(RefusedError::Joining.to_string());
         }
         let bound_ms = self.drift_bound_ms();
         let ahead_ms = self.heads().get(self.origin()).ms().saturating_sub(self.now_ms());
@@ -164,6 +175,7 @@ impl Node {
             store_bytes: shared.store.file_bytes(),
             heads: heads
                 .iter()
+                .filter(|(_, hlc)| !hlc.is_closed())
                 .map(|(origin, hlc)| HeadStatus {
                     origin,
                     site: site_of(origin),
@@ -179,6 +191,7 @@ impl Node {
             writes_refused_reason: self.writes_refused_reason().unwrap_or_default(),
             peers,
             mirror,
+            membership: self.cluster_status()?,
         })
     }
 }
@@ -202,6 +215,6 @@ fn backlog(snapshot: &Snapshot, above: &Heads, now_ms: u64) -> Result<Backlog, S
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an age for people")]
-fn seconds(ms: u64) -> f64 {
+pub(super) fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }

@@ -302,7 +302,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         model::{Hlc, Origin},
-        node::{HeadStatus, MirrorReport, PeerReport},
+        node::{ClusterStatus, HeadStatus, MirrorReport, PeerReport},
     };
 
     /// A node with something of everything, some of it hostile.
@@ -331,6 +331,14 @@ pub(super) mod tests {
             commits: 7,
             rows_held_back: 0,
             writes_refused_reason: String::new(),
+            membership: ClusterStatus {
+                members: Vec::new(),
+                sealed: true,
+                dead_rows: 2,
+                rows_purged: 1,
+                purge_waits_for: Vec::new(),
+                admission_missing: None,
+            },
             peers: vec![PeerStatus {
                 report: PeerReport {
                     address: "http://10.0.0.2:7400".into(),

@@ -29,6 +29,9 @@ pub(super) struct Cluster {
     pub(super) earlier: Option<Origin>,
     /// It came back from a sealed cluster: it is nobody there before it is admitted.
     pub(super) must_be_admitted: bool,
+    /// While a store comes back: origins that were closed without it, and above which stamp none of the
+    /// others ever had anything of them.
+    pub(super) outside: Heads,
     /// Configured peers that were never met: nobody knows what they may have written.
     pub(super) unmet: BTreeSet<String>,
 }
@@ -67,6 +70,10 @@ impl Cluster {
             cluster.earlier = Some(Origin::from_bytes(*origin));
             cluster.must_be_admitted = bytes.last() == Some(&1);
         }
+        if let Some(bytes) = view.get(Space::State, tables::STATE_OUTSIDE)? {
+            let outside = Heads::from_bytes(&bytes);
+            cluster.outside = outside.ok_or(StoreError::Damaged("what came to nobody"))?;
+        }
         for peer in peers {
             if view.get(Space::State, &met_key(peer))?.is_none() {
                 cluster.unmet.insert(peer.clone());
@@ -97,10 +104,8 @@ impl Cluster {
         if version.origin == own {
             return version.hlc <= joining.admission;
         }
-        let member = self.earlier.and_then(|_| self.members.get(version.origin));
-        member.is_some_and(|member| {
-            !member.removal_acks.is_empty() && version.hlc > member.reached_up_to()
-        })
+        let is_outside = |(origin, reached)| origin == version.origin && version.hlc > reached;
+        self.outside.iter().any(is_outside)
     }
 
     /// Whether this store may stamp writes of its own, and let its head follow the clock: not between

@@ -247,7 +247,20 @@ impl Transaction<'_> {
         let joining = Joining { sponsor, admission, pulled: false };
         self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
         self.batch.remove(Space::State, tables::STATE_ASKED);
+        // A sponsor tells of those alone which it has closed.
+        let removals = rows.iter().filter(|row| row.table == MEMBER_TABLES.removals);
+        let closed = removals.filter_map(|row| row.key.as_slice().try_into().ok());
+        let outside: Heads = closed
+            .map(Origin::from_bytes)
+            .filter_map(|origin| {
+                let reached = self.cluster.members.get(origin)?.reached_up_to();
+                // An origin of which nobody ever had anything counts too.
+                Some((origin, reached.max(Hlc::from_bits(1))))
+            })
+            .collect();
+        self.batch.put(Space::State, tables::STATE_OUTSIDE, &outside.to_bytes());
         let cluster = self.cluster.to_mut();
+        cluster.outside = outside;
         cluster.joining = Some(joining);
         cluster.asked = false;
         Ok(Ok(()))
@@ -257,7 +270,10 @@ impl Transaction<'_> {
     pub(super) fn activate(&mut self) {
         if self.cluster.joining.is_some_and(|joining| joining.pulled) {
             self.batch.remove(Space::State, tables::STATE_JOINING);
-            self.cluster.to_mut().joining = None;
+            self.batch.remove(Space::State, tables::STATE_OUTSIDE);
+            let cluster = self.cluster.to_mut();
+            cluster.joining = None;
+            cluster.outside = Heads::new();
         }
     }
 

@@ -59,6 +59,13 @@ impl Snapshot {
         self.published.cluster.joining
     }
 
+    /// Whether this store takes no writes because it has asked a sealed cluster to be admitted, or is
+    /// being admitted.
+    #[must_use]
+    pub fn is_joining(&self) -> bool {
+        !self.published.cluster.may_stamp()
+    }
+
     /// The origin that this store had before it came back as a new member.
     #[must_use]
     pub fn earlier(&self) -> Option<Origin> {

@@ -49,6 +49,8 @@ pub(super) const STATE_PURGED: &[u8] = b"purged";
 pub(super) const STATE_JOINING: &[u8] = b"joining";
 /// 1: this store has asked a sealed cluster to take it in, and meets nobody else meanwhile.
 pub(super) const STATE_ASKED: &[u8] = b"asked";
+/// Of a store that comes back: how far rows of origins that were closed without it had come to others.
+pub(super) const STATE_OUTSIDE: &[u8] = b"outside";
 /// The origin that this store had before it was given a new one.
 pub(super) const STATE_EARLIER: &[u8] = b"earlier_origin";
 /// Before a configured peer's address: the origin that was met there.

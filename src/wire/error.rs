@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{ReadError, WriteError},
+    node::{MemberError, ReadError, WriteError},
     store::{RefusedError, StoreError},
 };
 
@@ -93,6 +93,17 @@ impl From<RefusedError> for Status {
             }
             RefusedError::ClockAhead { .. } | RefusedError::Joining => Code::Unavailable,
             RefusedError::NoSequence | RefusedError::Removed => Code::FailedPrecondition,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<MemberError> for Status {
+    fn from(error: MemberError) -> Status {
+        let code = match error {
+            MemberError::Unknown(_) => Code::NotFound,
+            MemberError::Ambiguous(_) | MemberError::Itself(_) => Code::InvalidArgument,
+            MemberError::Removed(_) | MemberError::NotSealed(_) => Code::FailedPrecondition,
         };
         Status::new(code, error.to_string())
     }

@@ -1,7 +1,13 @@
 //! The state of a node, as its operator's tools get it.
 
 use super::{proto, rows::timestamp_out};
-use crate::node::{Direction, HeadStatus, LastError, MirrorStatus, NodeStatus, PeerStatus};
+use crate::{
+    node::{
+        ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorStatus, NodeStatus,
+        PeerStatus,
+    },
+    protocol::Standing,
+};
 
 impl From<NodeStatus> for proto::StatusResponse {
     fn from(status: NodeStatus) -> proto::StatusResponse {
@@ -25,6 +31,40 @@ impl From<NodeStatus> for proto::StatusResponse {
             }),
             peers: status.peers.into_iter().map(proto::PeerStatus::from).collect(),
             mirror: status.mirror.map(proto::MirrorStatus::from),
+            cluster: Some(status.membership.into()),
+        }
+    }
+}
+
+impl From<ClusterStatus> for proto::ClusterStatus {
+    fn from(cluster: ClusterStatus) -> proto::ClusterStatus {
+        proto::ClusterStatus {
+            members: cluster.members.into_iter().map(proto::MemberStatus::from).collect(),
+            sealed: cluster.sealed,
+            dead_rows: cluster.dead_rows,
+            rows_purged: cluster.rows_purged,
+            purge_waits_for: cluster.purge_waits_for,
+            joining: cluster.admission_missing.is_some(),
+            admission_missing: cluster.admission_missing.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<MemberStatus> for proto::MemberStatus {
+    fn from(member: MemberStatus) -> proto::MemberStatus {
+        proto::MemberStatus {
+            origin: member.origin.to_string(),
+            site: member.site,
+            is_self: member.is_self,
+            admitted: member.admitted,
+            state: match member.standing {
+                Standing::Unknown => proto::MemberState::Unspecified,
+                Standing::Member => proto::MemberState::Member,
+                Standing::Removed => proto::MemberState::Removed,
+                Standing::Closed => proto::MemberState::Closed,
+            } as i32,
+            has_acknowledged_seal: member.has_acknowledged,
+            age_seconds: member.age_seconds,
         }
     }
 }

@@ -297,4 +297,18 @@ impl AdminService for FakeNode {
         self.answer().await?;
         Ok(Response::new(self.state().status.clone()))
     }
+
+    async fn remove_member(
+        &self,
+        _: Request<proto::RemoveMemberRequest>,
+    ) -> Result<Response<proto::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("remove_member"))
+    }
+
+    async fn seal_cluster(
+        &self,
+        _: Request<proto::SealClusterRequest>,
+    ) -> Result<Response<proto::SealClusterResponse>, Status> {
+        Err(Status::unimplemented("seal_cluster"))
+    }
 }

@@ -45,6 +45,7 @@ fn node() -> proto::NodeStatus {
 #[test]
 fn a_whole_status() {
     let status = proto::StatusResponse {
+        cluster: None,
         node: Some(node()),
         peers: vec![
             proto::PeerStatus {
@@ -165,6 +166,7 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
 #[test]
 fn a_peer_that_dials_us_is_said_to() {
     let status = proto::StatusResponse {
+        cluster: None,
         node: Some(node()),
         peers: vec![proto::PeerStatus { site: "nyc".to_owned(), ..Default::default() }],
         mirror: None,
