@@ -45,6 +45,8 @@ pub struct Follower {
     reconciling: Reconciling,
     /// Everything is passed on anew, whatever the floor.
     anew: bool,
+    /// There is something to begin with, whether the bell rang or not.
+    due: bool,
 }
 
 /// Whether whoever is followed for asked for a reconciliation.
@@ -68,6 +70,7 @@ impl Follower {
             sequence: None,
             reconciling: Reconciling::No,
             anew: false,
+            due: true,
         }
     }
 
@@ -84,9 +87,9 @@ impl Follower {
     }
 
     /// Waits until something was committed, or the heads moved, since the last delta began.
-    /// Returns at once where the first delta has not begun. `false`: the node has stopped.
+    /// Returns at once where the first delta after a Want has not begun. `false`: the node has stopped.
     pub async fn changed(&mut self) -> bool {
-        if self.sequence.is_none() {
+        if self.due {
             return true;
         }
         // The bell outlives the writer: whoever holds the node holds it.
@@ -114,6 +117,13 @@ impl Follower {
         self.reconciling = if reconcile { Reconciling::Asked } else { Reconciling::No };
         self.sender.on_want(want.heads, want.number);
         self.sequence = None;
+        self.due = true;
+    }
+
+    /// Nothing is begun now: waits for the bell.
+    pub fn pass(&mut self) {
+        self.due = false;
+        self.bell.mark_unchanged();
     }
 
     /// Begins the delta of this moment. Who is far behind waits for the disk: call it where blocking
@@ -123,12 +133,13 @@ impl Follower {
     ///
     /// [`StoreError`]: the store cannot be read.
     pub fn begin(&mut self) -> Result<Begun, StoreError> {
+        let pulse = self.bell.borrow_and_update().clone();
+        self.due = false;
         match self.reconciling {
             Reconciling::No => {}
             Reconciling::Asked => return self.begin_reconciliation().map(Begun::Delta),
             Reconciling::FirstHalfSent => return Ok(Begun::Waiting),
         }
-        let pulse = self.bell.borrow_and_update().clone();
         let recent = self.sequence.and_then(|sequence| self.node.commits_after(sequence));
         // The pulse was read first: the snapshot holds all of its commits, and its floor is that of
         // rows which are gone from it.
@@ -173,6 +184,7 @@ impl Follower {
     pub fn begin_anew(&mut self) {
         self.sender.on_want(Heads::new(), self.want_number());
         self.sequence = None;
+        self.due = true;
         self.anew = true;
     }
 
@@ -191,6 +203,7 @@ impl Follower {
     pub fn leave_off(&mut self, delta: &FollowDelta) -> Heads {
         self.sender.on_broken_off(&delta.passed);
         self.sequence = None;
+        self.due = true;
         delta.passed.clone()
     }
 }

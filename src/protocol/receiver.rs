@@ -194,6 +194,11 @@ impl Receiver {
         self.want_number
     }
 
+    /// Deltas that are on their way are of no use any more: the next Want will ask for a reconciliation.
+    pub fn expect_reconciliation(&mut self) {
+        self.reconciling = Some(self.want_number + 1);
+    }
+
     /// Begins to ask for a reconciliation, from `heads`, which this store claims; gives the number for
     /// [`Want`](super::Want).
     pub fn want_reconciliation(&mut self, heads: Heads) -> u64 {

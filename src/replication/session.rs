@@ -84,6 +84,7 @@ impl Session<'_> {
         let mut turn: Option<Turn> = None;
         if self.must_reconcile() {
             turn = Some(self.wait_for_turn());
+            receiver.expect_reconciliation();
         } else {
             self.want(&mut receiver, want);
         }
@@ -106,6 +107,7 @@ impl Session<'_> {
                     want_again_at = None;
                     if self.must_reconcile() {
                         turn.get_or_insert_with(|| self.wait_for_turn());
+                        receiver.expect_reconciliation();
                     } else {
                         self.want(&mut receiver, (*self.node.heads()).clone());
                     }
@@ -125,11 +127,9 @@ impl Session<'_> {
             };
             match frame {
                 Frame::Delta(delta) => {
-                    // In a reconciliation the turn is ours.
-                    let _turn = match &reconciliation {
-                        Some(_) => None,
-                        None => Some(self.node.merge_turn().await),
-                    };
+                    // In a reconciliation the turn is ours; and who waits for it takes nothing in.
+                    let waits = turn.is_some() || reconciliation.is_some();
+                    let _turn = if waits { None } else { Some(self.node.merge_turn().await) };
                     let taken = self.take_delta(&mut receiver, delta, &mut merging).await?;
                     if let Some(wait) = taken.ask_again_after {
                         // Whatever was begun is asked for anew then.
@@ -148,6 +148,7 @@ impl Session<'_> {
                 Frame::BelowFloor => {
                     if turn.is_none() && reconciliation.is_none() {
                         turn = Some(self.wait_for_turn());
+                        receiver.expect_reconciliation();
                     }
                 }
                 Frame::ReconcileQuestion(question) => {
@@ -357,6 +358,7 @@ impl Session<'_> {
     ) -> Result<(), LinkError> {
         let started = Instant::now();
         if !self.node.snapshot().may_be_told() {
+            follower.pass();
             return match beat {
                 true => self.put(out, Frame::Ack((*self.node.heads()).clone())).await,
                 false => Ok(()),
