@@ -95,10 +95,7 @@ impl Snapshot {
     /// While it is being admitted it stamps nothing, and others may know of a later admission.
     #[must_use]
     pub fn own_head(&self, own: Origin) -> Hlc {
-        match self.joining() {
-            Some(_) => Hlc::from_bits(Hlc::MAX.bits() - 1),
-            None => self.heads().get(own),
-        }
+        if self.is_joining() { Hlc::from_bits(Hlc::MAX.bits() - 1) } else { self.heads().get(own) }
     }
 
     /// How the store `own` stands to the cluster, for its hello.

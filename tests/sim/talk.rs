@@ -345,7 +345,11 @@ impl Cluster {
                 self.end_link(link);
                 return Ok(());
             }
-            Err(error) => return Err(Violation(format!("site {site} ends a stream: {error}"))),
+            Err(error) => {
+                let all = self.describe();
+                let what = format!("site {site} ends a stream of {peer}: {error}\n{all}");
+                return Err(Violation(what));
+            }
         };
         let talk = self.talk(link, end);
         if received.held_rows > 0 {
