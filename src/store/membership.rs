@@ -173,7 +173,8 @@ impl Transaction<'_> {
         // The others may close its earlier origin any moment, without what it brings of it: once that is
         // done, it will write it anew.
         let earlier_standing = earlier.map(|earlier| members.standing(earlier, &self.heads));
-        if earlier_standing == Some(Standing::Removed) {
+        let is_known = members.standing(newcomer, &self.heads) == Standing::Member;
+        if earlier_standing == Some(Standing::Removed) && !is_known {
             return Ok(Err(MeetError::Joining));
         }
         // Whatever the newcomer wrote lies below its admission.
