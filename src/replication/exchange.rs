@@ -254,6 +254,8 @@ where
                     out.send(Frame::Welcome(rows).into()).await.map_err(closed)?;
                     break;
                 }
+                // Meanwhile it was taken in by way of another link: this one is begun anew.
+                Frame::Want(_) => return Err(MeetError::Joining.into()),
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
                 _ => {}
             }

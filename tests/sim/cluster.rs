@@ -289,27 +289,6 @@ impl Cluster {
                 );
             }
         }
-        if let Ok(key) = std::env::var("SIM_KEY") {
-            let (table, key) = key.split_once('/').unwrap();
-            let row = self.sites[site]
-                .snapshot()
-                .get(&TableName::of_client(table).unwrap(), &Key::new(key.to_owned()).unwrap())
-                .unwrap();
-            let v = row.map(|r| (r.version(), r.is_tombstone(), r.seen(), r.context().clone()));
-            let c: Vec<_> = self.sites[site]
-                .snapshot()
-                .conflicts()
-                .unwrap()
-                .iter()
-                .map(|(w, r)| (*w, r.body.version()))
-                .collect();
-            println!(
-                "KEY {} site {site} ({}): {v:?} conflicts {}",
-                self.now_ms,
-                self.sites[site].origin(),
-                c.len()
-            );
-        }
         self.note_own(site, &applied.rows, &heads)?;
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;

@@ -166,6 +166,8 @@ impl Cluster {
                 }
                 self.end_link(link);
             }
+            // Meanwhile it was taken in by way of another link: that one is begun anew.
+            (Greeting::Join(_), Frame::Want(_)) => self.end_link(link),
             (greeting, _) => self.links[link].ends[end].greeting = greeting,
         }
         Ok(())
