@@ -243,7 +243,7 @@ impl<'m> Session<'m> {
             let enough = delta.is_scan() && began.elapsed() >= self.config.scan_max;
             if last || enough {
                 if due {
-                    self.apply(rows, position).await?;
+                    self.apply(rows.into_vec(), position).await?;
                 }
                 if last {
                     follower.finish(&delta);
@@ -257,7 +257,7 @@ impl<'m> Session<'m> {
                 (delta, page)
             });
             if due {
-                self.apply(rows, position).await?;
+                self.apply(rows.into_vec(), position).await?;
             }
             self.keep_up(None).await?;
             let read;

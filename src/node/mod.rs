@@ -5,6 +5,7 @@
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
+//! page.rs     some rows of what they read
 //! report.rs   what links and mirrors say of themselves, for status
 //! status.rs   the state of the whole node at one moment
 //! time.rs     the wall clock
@@ -17,6 +18,7 @@ mod error;
 mod follow;
 mod members;
 mod mutation;
+mod page;
 mod pending;
 mod recent;
 mod report;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
 pub use mutation::{Change, IdKind, Mutation};
+pub use page::{Part, Rows, Run};
 pub use pending::{Merging, Writing};
 pub use recent::Commit;
 pub use report::{

@@ -67,13 +67,14 @@ impl SequenceIds {
     }
 }
 
-/// A part of a delta: rows of one durable snapshot of the sender.
+/// A part of a delta: rows of one durable snapshot of the sender. Who sends may keep its rows in another
+/// form than who merges them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delta {
+pub struct Delta<R = Vec<Row>> {
     /// In the first part, the heads of the snapshot.
     pub snapshot_heads: Option<Heads>,
     /// Rows, origin by origin, each origin's in the order of their stamps.
-    pub rows: Vec<Row>,
+    pub rows: R,
     /// With this part the receiver has the whole delta.
     pub last: bool,
     /// Rows left after this part.

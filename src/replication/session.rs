@@ -251,19 +251,19 @@ impl Session<'_> {
                 return Ok(());
             }
             let rows = page.rows.len() as u64;
-            let bytes: usize = page.rows.iter().map(crate::model::Row::size_bytes).sum();
-            let frame = Frame::Delta(Delta {
+            let bytes = page.rows.size_bytes() as u64;
+            let frame = Delta {
                 snapshot_heads: snapshot_heads.take(),
                 rows: page.rows,
                 last: page.last,
                 remaining_rows: page.remaining_rows,
                 remaining_bytes: page.remaining_bytes,
                 want_number,
-            });
+            };
             self.put(out, frame).await?;
             self.handle.update(|report| {
                 report.rows_sent += rows;
-                report.bytes_sent += bytes as u64;
+                report.bytes_sent += bytes;
             });
             if page.last {
                 follower.finish(&delta);
@@ -279,7 +279,11 @@ impl Session<'_> {
         }
     }
 
-    async fn put(&self, out: &mpsc::Sender<proto::Frame>, frame: Frame) -> Result<(), LinkError> {
+    async fn put(
+        &self,
+        out: &mpsc::Sender<proto::Frame>,
+        frame: impl Into<proto::Frame>,
+    ) -> Result<(), LinkError> {
         let closed = |_| LinkError::Lost("the connection is closed".into());
         out.send(frame.into()).await.map_err(closed)
     }

@@ -1,8 +1,12 @@
 //! Frames between nodes: proto <-> [`protocol`](crate::protocol).
 
-use super::proto;
+use super::{
+    delta::{self, DeltaRow},
+    proto,
+};
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
+    node::Rows,
     protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds},
 };
 
@@ -130,60 +134,65 @@ impl From<Hello> for proto::Hello {
     }
 }
 
-impl TryFrom<proto::Delta> for Delta {
+impl TryFrom<delta::Delta> for Delta {
     type Error = FrameError;
 
-    fn try_from(delta: proto::Delta) -> Result<Delta, FrameError> {
+    fn try_from(delta: delta::Delta) -> Result<Delta, FrameError> {
+        let delta::Delta { beginning, encoded, rows, rest } = delta;
+        debug_assert!(encoded.is_empty(), "what came in is decoded");
         let snapshot_heads =
-            if delta.first { Some(heads_in(&delta.snapshot_heads)?) } else { None };
+            if beginning.first { Some(heads_in(&beginning.snapshot_heads)?) } else { None };
         Ok(Delta {
             snapshot_heads,
-            rows: rows_in(delta.rows)?,
-            last: delta.last,
-            remaining_rows: delta.remaining_rows,
-            remaining_bytes: delta.remaining_bytes,
-            want_number: delta.want_number,
+            rows: rows_in(rows)?,
+            last: rest.last,
+            remaining_rows: rest.remaining_rows,
+            remaining_bytes: rest.remaining_bytes,
+            want_number: rest.want_number,
         })
     }
 }
 
-impl From<Delta> for proto::Delta {
-    fn from(delta: Delta) -> proto::Delta {
-        proto::Delta {
-            first: delta.snapshot_heads.is_some(),
-            snapshot_heads: delta.snapshot_heads.as_ref().map(heads_out).unwrap_or_default(),
-            rows: delta.rows.into_iter().map(proto::DeltaRow::from).collect(),
-            last: delta.last,
-            remaining_rows: delta.remaining_rows,
-            remaining_bytes: delta.remaining_bytes,
-            want_number: delta.want_number,
+impl<R: Into<Rows>> From<Delta<R>> for delta::Delta {
+    fn from(delta: Delta<R>) -> delta::Delta {
+        let heads = delta.snapshot_heads.as_ref();
+        delta::Delta {
+            beginning: delta::Beginning {
+                first: heads.is_some(),
+                snapshot_heads: heads.map(heads_out).unwrap_or_default(),
+            },
+            encoded: delta::encoded(&delta.rows.into()),
+            rows: Vec::new(),
+            rest: delta::Rest {
+                last: delta.last,
+                remaining_rows: delta.remaining_rows,
+                remaining_bytes: delta.remaining_bytes,
+                want_number: delta.want_number,
+            },
         }
     }
 }
 
-fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
+/// Rows that a follower gave go out without a detour: see [`delta`].
+impl From<Delta<Rows>> for proto::Frame {
+    fn from(delta: Delta<Rows>) -> proto::Frame {
+        proto::Frame { kind: Some(proto::frame::Kind::Delta(delta.into())) }
+    }
+}
+
+fn rows_in(rows: Vec<DeltaRow>) -> Result<Vec<Row>, FrameError> {
     let mut last: Option<TableName> = None;
     let mut decoded = Vec::with_capacity(rows.len());
     for row in rows {
         // Mostly that of the row before, which is shared then.
         let table = match last {
-            Some(last) if last.as_str() == row.table => last,
-            _ => TableName::of_any(&row.table)?,
+            Some(last) if last.as_str().as_bytes() == row.table => last,
+            _ => TableName::of_any(&String::from_utf8_lossy(&row.table))?,
         };
         last = Some(table.clone());
         decoded.push(Row { table, key: Key::new(row.key)?, body: Body::decode(row.body)? });
     }
     Ok(decoded)
-}
-
-impl From<Row> for proto::DeltaRow {
-    fn from(row: Row) -> proto::DeltaRow {
-        proto::DeltaRow {
-            table: row.table.as_str().to_owned(),
-            key: row.key.bytes().clone(),
-            body: row.body.bytes().clone(),
-        }
-    }
 }
 
 fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
@@ -211,6 +220,8 @@ fn origin_out(origin: Origin) -> bytes::Bytes {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::model::{BodyParts, Context, Version};
 
@@ -260,19 +271,28 @@ mod tests {
             Frame::Goodbye(Goodbye { reason: GoodbyeReason::Duplicate, message: "because".into() }),
             Frame::Unknown,
         ] {
-            let wire = proto::Frame::from(frame.clone());
+            let bytes = proto::Frame::from(frame.clone()).encode_to_vec();
+            let wire = proto::Frame::decode(&bytes[..]).unwrap();
             assert_eq!(Frame::try_from(Some(wire)), Ok(frame));
         }
     }
 
     #[test]
     fn unsound_frames_are_refused() {
-        let good = proto::DeltaRow::from(row());
-        let bad_key = proto::DeltaRow { key: bytes::Bytes::new(), ..good.clone() };
+        let row = row();
+        let good = DeltaRow {
+            table: "t".into(),
+            key: row.key.bytes().clone(),
+            body: row.body.bytes().clone(),
+        };
+        assert!(rows_in(vec![good.clone()]).is_ok());
+        let bad_key = DeltaRow { key: bytes::Bytes::new(), ..good.clone() };
         assert!(matches!(rows_in(vec![bad_key]), Err(FrameError::Key(_))));
-        let bad_table = proto::DeltaRow { table: "T".into(), ..good.clone() };
-        assert!(matches!(rows_in(vec![bad_table]), Err(FrameError::Table(_))));
-        let bad_body = proto::DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
+        for bad in [&b"T"[..], b"t\xff"] {
+            let bad_table = DeltaRow { table: bad.into(), ..good.clone() };
+            assert!(matches!(rows_in(vec![bad_table]), Err(FrameError::Table(_))));
+        }
+        let bad_body = DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
         assert!(matches!(rows_in(vec![bad_body]), Err(FrameError::Body(_))));
         assert_eq!(origin_in(&[0; 15]), Err(FrameError::Origin(15)));
     }

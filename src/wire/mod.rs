@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! exchange.rs  frames between nodes
+//! delta.rs     the frame that brings rows
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
@@ -12,6 +13,7 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod delta;
 pub mod error;
 pub mod exchange;
 pub mod limits;
