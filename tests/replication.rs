@@ -1,6 +1,10 @@
 //! Links between real nodes over real sockets, in one process: rows both ways, cuts, refusals.
 
 mod common;
+#[path = "replication/compression.rs"]
+mod compression;
+#[path = "replication/raw_peer.rs"]
+mod raw_peer;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,8 +12,8 @@ use common::proxy::Proxy;
 use lastword::{
     model::{Body, Key, TableName},
     node::{Change, Direction, IdKind, Mutation, Node, NodeConfig, PeerReport, WallClock},
-    protocol::SequenceIds,
-    replication::{Config, Replication},
+    protocol::{Compression, SequenceIds},
+    replication::{Config, PeerConfig, Replication},
     store::ScanRange,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -35,6 +39,10 @@ struct Setting {
     clock: Option<Arc<dyn WallClock>>,
     data: Option<Arc<tempfile::TempDir>>,
     recent_bytes_max: Option<usize>,
+    /// For the peers that it dials.
+    compression: Compression,
+    /// For those that only dial it.
+    compression_accepted: Compression,
 }
 
 async fn listener() -> TcpListener {
@@ -51,7 +59,8 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
     let node = Node::open(config).await.unwrap();
     let shutdown = CancellationToken::new();
     let links = Config {
-        peers: peers.iter().map(|peer| format!("http://{peer}")).collect(),
+        peers: peers.iter().map(|peer| peer_config(*peer, setting.compression)).collect(),
+        compression: setting.compression_accepted,
         heartbeat: Duration::from_millis(100),
         silence_max: Duration::from_millis(1_000),
         backoff_min: Duration::from_millis(10),
@@ -70,6 +79,10 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
             .unwrap();
     });
     Site { node, address, shutdown, server, replication, data }
+}
+
+fn peer_config(address: SocketAddr, compression: Compression) -> PeerConfig {
+    PeerConfig { address: format!("http://{address}"), compression }
 }
 
 impl Site {

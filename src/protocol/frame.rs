@@ -1,5 +1,6 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
+use super::Capabilities;
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -45,6 +46,8 @@ pub struct Hello {
     pub sequence: Option<SequenceIds>,
     /// Its wall clock, in milliseconds since the Unix epoch, UTC.
     pub wall_ms: u64,
+    /// What it can do beyond the protocol.
+    pub capabilities: Capabilities,
 }
 
 /// The sequence ids of a site: `offset`, `offset + increment`, and so on.

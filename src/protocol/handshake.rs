@@ -129,7 +129,7 @@ pub(super) fn check_own_claim(origin: Origin, ours: Hlc, theirs: &Heads) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::SequenceIds;
+    use crate::protocol::{Capabilities, SequenceIds};
 
     fn hello(byte: u8) -> Hello {
         Hello {
@@ -142,6 +142,7 @@ mod tests {
             heads: Heads::new(),
             sequence: None,
             wall_ms: 0,
+            capabilities: Capabilities::default(),
         }
     }
 

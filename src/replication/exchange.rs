@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
@@ -19,11 +22,14 @@ use super::{
 use crate::{
     node::{Direction, LastError, Node, WriteError},
     protocol::{
-        Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Refusal, ViolationError,
-        check_hello,
+        Capabilities, Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Refusal,
+        ViolationError, check_hello,
     },
     store::StoreError,
-    wire::{exchange::FrameError, proto},
+    wire::{
+        exchange::{FrameError, row_bytes},
+        proto,
+    },
 };
 
 /// An open stream.
@@ -91,6 +97,7 @@ where
     let not_up = |error: LinkError| (error, false);
     let node = &shared.node;
     let ours = own_hello(node);
+    let hello_sent = Instant::now();
     // A fresh queue has room.
     let _ = out.send(Frame::Hello(ours.clone()).into()).await;
     let theirs = timeout(shared.config.connect_max, read_hello(&mut incoming)).await;
@@ -108,7 +115,7 @@ where
 
     let peer = theirs.origin;
     let own_handle = dialler.as_ref().map(|peer| &peer.handle);
-    let handle = shared.links.report_of(node, peer, own_handle);
+    let handle = shared.links.report_of(node, peer, own_handle, shared.config.compression);
     if let Some(dialler) = &mut dialler {
         dialler.handle = Arc::clone(&handle);
         dialler.origin = Some(peer);
@@ -127,13 +134,24 @@ where
         report.acked.join(&theirs.heads);
         report.held_rows = 0;
         report.clock_offset_ms = Some(difference(theirs.wall_ms, now_ms));
+        report.round_trip = None;
     });
     tracing::info!(site = %theirs.site, origin = %peer, ?direction, "link up");
 
-    let session = Session { shared, node, peer, handle: &handle, notes: Notes::default() };
+    let session = Session {
+        shared,
+        node,
+        peer,
+        handle: &handle,
+        notes: Notes::default(),
+        hello_sent,
+        peer_can: theirs.capabilities,
+    };
     let receiving = session.receive(&mut incoming);
     let sending = session.send(&out, theirs.heads.clone());
     let ended = tokio::select! {
+        // The receiving half first: the Want that it leaves at once tells the peer the round trip.
+        biased;
         error = receiving => error,
         error = sending => error,
         () = admitted.superseded.cancelled() => LinkError::Duplicate,
@@ -142,7 +160,9 @@ where
     let goodbye = match &ended {
         LinkError::Duplicate => Some(GoodbyeReason::Duplicate),
         LinkError::Shutdown => Some(GoodbyeReason::Shutdown),
-        LinkError::Refused(_) | LinkError::Violation(_) => Some(GoodbyeReason::Refused),
+        LinkError::Refused(_) | LinkError::Violation(_) | LinkError::Frame(_) => {
+            Some(GoodbyeReason::Refused)
+        }
         _ => None,
     };
     if let Some(reason) = goodbye {
@@ -170,6 +190,7 @@ fn own_hello(node: &Node) -> Hello {
         heads: (*node.heads()).clone(),
         sequence: node.sequence(),
         wall_ms: node.now_ms(),
+        capabilities: Capabilities::own(),
     }
 }
 
@@ -177,19 +198,23 @@ async fn read_hello<S>(incoming: &mut S) -> Result<Hello, LinkError>
 where
     S: Stream<Item = Result<Option<proto::Frame>, Status>> + Unpin,
 {
-    match next_frame(incoming).await? {
+    match next_frame(incoming).await?.0 {
         Frame::Hello(hello) => Ok(hello),
         Frame::Goodbye(goodbye) => Err(error_of(goodbye)),
         _ => Err(LinkError::NoHello),
     }
 }
 
-pub(super) async fn next_frame<S>(incoming: &mut S) -> Result<Frame, LinkError>
+/// The next frame, and what its rows took on the wire, in bytes.
+pub(super) async fn next_frame<S>(incoming: &mut S) -> Result<(Frame, usize), LinkError>
 where
     S: Stream<Item = Result<Option<proto::Frame>, Status>> + Unpin,
 {
     match incoming.next().await {
-        Some(Ok(frame)) => Ok(Frame::try_from(frame)?),
+        Some(Ok(frame)) => {
+            let row_bytes = row_bytes(&frame);
+            Ok((Frame::try_from(frame)?, row_bytes))
+        }
         Some(Err(status)) => Err(LinkError::Lost(status.message().to_owned())),
         None => Err(LinkError::Lost("the peer closed the stream".into())),
     }

@@ -26,14 +26,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use accept::Acceptor;
 
-use crate::{node::Node, wire::proto::replication_service_server::ReplicationServiceServer};
+use crate::{
+    node::Node,
+    protocol::Compression,
+    wire::{
+        exchange::FRAME_BYTES_MAX, proto::replication_service_server::ReplicationServiceServer,
+    },
+};
 use links::Links;
 
 /// How a link treats silence, size and failure.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The peers to dial, as `http://host:port`.
-    pub peers: Vec<String>,
+    /// The peers to dial.
+    pub peers: Vec<PeerConfig>,
+    /// Whether what goes to a peer is compressed that dials us and is none of `peers`.
+    pub compression: Compression,
     /// Rows of a frame, in bytes, roughly.
     pub frame_bytes: usize,
     /// How often a link says that there is nothing new.
@@ -55,6 +63,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             peers: Vec::new(),
+            compression: Compression::default(),
             frame_bytes: 256 << 10,
             heartbeat: Duration::from_secs(1),
             silence_max: Duration::from_secs(10),
@@ -66,8 +75,15 @@ impl Default for Config {
     }
 }
 
-/// The largest frame that is read: a row of the largest value, and room for later releases.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// A peer to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// As `http://host:port`.
+    pub address: String,
+    /// Whether what goes to it is compressed, whoever dialled.
+    pub compression: Compression,
+}
+
 /// Frames that wait to be sent on one link.
 const FRAMES_QUEUED_MAX: usize = 4;
 
@@ -92,8 +108,8 @@ impl Replication {
     pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> Replication {
         let shared = Arc::new(Shared { node, config, links: Links::default(), shutdown });
         let tasks = TaskTracker::new();
-        for address in shared.config.peers.clone() {
-            tasks.spawn(dial::keep_link(Arc::clone(&shared), address));
+        for peer in shared.config.peers.clone() {
+            tasks.spawn(dial::keep_link(Arc::clone(&shared), peer));
         }
         tasks.close();
         Replication { shared, tasks }

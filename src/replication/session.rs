@@ -27,9 +27,9 @@ use super::{
 use crate::{
     model::{Heads, Origin},
     node::{FollowDelta, Follower, Node, Page, PeerHandle, WriteError},
-    protocol::{Delta, Frame, Receiver},
+    protocol::{Capabilities, Delta, Frame, Receiver},
     store::RemoteBatch,
-    wire::proto,
+    wire::{compress::compress, delta, proto},
 };
 
 /// The most rows of a frame.
@@ -45,6 +45,9 @@ pub(super) struct Session<'l> {
     pub(super) peer: Origin,
     pub(super) handle: &'l PeerHandle,
     pub(super) notes: Notes,
+    /// When our hello went out.
+    pub(super) hello_sent: Instant,
+    pub(super) peer_can: Capabilities,
 }
 
 impl Session<'_> {
@@ -74,7 +77,7 @@ impl Session<'_> {
         let mut merging = Merges::default();
         loop {
             let silence = self.shared.config.silence_max;
-            let frame = tokio::select! {
+            let (frame, wire_bytes) = tokio::select! {
                 ack_due = merging.first_merged(), if !merging.is_empty() => {
                     if ack_due? {
                         self.notes.leave(|notes| notes.ack_due = true);
@@ -96,6 +99,7 @@ impl Session<'_> {
             };
             match frame {
                 Frame::Delta(delta) => {
+                    self.handle.update(|r| r.wire_bytes_received += wire_bytes as u64);
                     if let Some(wait) = self.take_delta(&mut receiver, delta, &mut merging).await? {
                         want_again_at.get_or_insert(Instant::now() + wait);
                     }
@@ -105,6 +109,11 @@ impl Session<'_> {
                     self.notes.peer_has(&heads);
                 }
                 Frame::Want { heads, number } => {
+                    // The first answers our hello.
+                    let round_trip = self.hello_sent.elapsed();
+                    self.handle.update(|report| {
+                        report.round_trip.get_or_insert(round_trip);
+                    });
                     self.notes.leave(|notes| notes.peer_want = Some((heads, number)));
                 }
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
@@ -195,10 +204,11 @@ impl Session<'_> {
                 }
                 _ = heartbeat.tick() => true,
             };
+            // Before the commit that a beat may take: our Want tells the peer the round trip.
+            self.answer_notes(out, &mut follower).await?;
             if beat {
                 self.node.advance().await?;
             }
-            self.answer_notes(out, &mut follower).await?;
             if follower.want_number() > 0 {
                 self.send_delta(out, &mut follower, beat).await?;
             } else if beat {
@@ -241,6 +251,7 @@ impl Session<'_> {
         let mut delta = follower.begin()?;
         let mut snapshot_heads = Some((**delta.heads()).clone());
         let want_number = follower.want_number();
+        let compresses = self.compresses();
         loop {
             let page;
             (delta, page) = next_page(delta, self.shared.config.frame_bytes).await?;
@@ -252,18 +263,23 @@ impl Session<'_> {
             }
             let rows = page.rows.len() as u64;
             let bytes = page.rows.size_bytes() as u64;
-            let frame = Delta {
+            let mut frame = delta::Delta::from(Delta {
                 snapshot_heads: snapshot_heads.take(),
                 rows: page.rows,
                 last: page.last,
                 remaining_rows: page.remaining_rows,
                 remaining_bytes: page.remaining_bytes,
                 want_number,
-            };
+            });
+            if compresses {
+                compress(&mut frame);
+            }
+            let wire_bytes = frame.row_bytes as u64;
             self.put(out, frame).await?;
             self.handle.update(|report| {
                 report.rows_sent += rows;
                 report.bytes_sent += bytes;
+                report.wire_bytes_sent += wire_bytes;
             });
             if page.last {
                 follower.finish(&delta);
@@ -277,6 +293,16 @@ impl Session<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether to compress: asked for each delta, because the setting of a peer that dialled us is found
+    /// when we reach it, too.
+    fn compresses(&self) -> bool {
+        self.handle.update(|report| {
+            let round_trip = report.round_trip.unwrap_or_default();
+            report.compressing = report.compression.applies(self.peer_can, round_trip);
+            report.compressing
+        })
     }
 
     async fn put(

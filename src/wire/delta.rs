@@ -2,7 +2,7 @@
 //! peers, and are copied here, not made.
 //!
 //! ```text
-//! field  1 2          3 3 3 3           4 5 6 7
+//! field  1 2          3 3 3 3           4 5 6 7 9
 //!        Beginning    rows, encoded     Rest
 //! ```
 //!
@@ -32,6 +32,8 @@ pub struct Delta {
     pub rows: Vec<DeltaRow>,
     /// The fields behind them.
     pub rest: Rest,
+    /// What the rows take in the frame, compressed or not; no field.
+    pub row_bytes: usize,
 }
 
 /// Fields 1 and 2.
@@ -74,10 +76,14 @@ pub struct Rest {
     /// The newest Want that the sender has followed.
     #[prost(uint64, tag = "7")]
     pub want_number: u64,
+    /// Rows as [`compress`](super::compress) leaves them.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub rows_zstd: Bytes,
 }
 
-/// The field of the rows.
-const ROWS: u32 = 3;
+/// The field of the rows, and that of compressed ones.
+pub(super) const ROWS: u32 = 3;
+const ROWS_ZSTD: u32 = 9;
 
 /// Rows as they go out. What recent commits hold is encoded once, and shared.
 #[must_use]
@@ -141,11 +147,17 @@ impl Message for Delta {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
+        let before = buf.remaining();
         match tag {
             ..ROWS => self.beginning.merge_field(tag, wire_type, buf, ctx),
             ROWS => message::merge_repeated(wire_type, &mut self.rows, buf, ctx),
             _ => self.rest.merge_field(tag, wire_type, buf, ctx),
+        }?;
+        if matches!(tag, ROWS | ROWS_ZSTD) {
+            // The key was read before.
+            self.row_bytes += before - buf.remaining() + 1;
         }
+        Ok(())
     }
 
     fn encoded_len(&self) -> usize {
@@ -236,7 +248,7 @@ mod tests {
         assert_eq!(
             fields("Delta"),
             "first 1, snapshot_heads 2, rows 3, last 4, remaining_rows 5, remaining_bytes 6, \
-             want_number 7"
+             want_number 7, rows_zstd 9"
         );
         assert_eq!(fields("DeltaRow"), "table 1, key 2, body 3");
     }
@@ -249,6 +261,7 @@ mod tests {
             encoded: encoded(&vec![row("t", b"k".to_vec(), b"v")].into()),
             rows: Vec::new(),
             rest: Rest { last: true, remaining_rows: 300, ..Rest::default() },
+            row_bytes: 47,
         };
         let hex: String = delta.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect();
         let body = "010000240000000000000009010101010101010101010101010101010000000000000000";
@@ -279,10 +292,14 @@ mod tests {
                 want_number,
             };
             let beginning = Beginning { first, snapshot_heads: heads };
-            let rest = Rest { last, remaining_rows, remaining_bytes, want_number };
+            let rest =
+                Rest { last, remaining_rows, remaining_bytes, want_number, ..Rest::default() };
+            let encoded = encoded(&rows.clone().into());
+            let row_bytes = encoded.iter().map(Bytes::len).sum();
             let sent = Delta {
                 beginning: beginning.clone(),
-                encoded: encoded(&rows.clone().into()),
+                encoded,
+                row_bytes,
                 rows: Vec::new(),
                 rest: rest.clone(),
             };
@@ -290,7 +307,7 @@ mod tests {
             prop_assert_eq!(&bytes, &generated.encode_to_vec());
             prop_assert_eq!(bytes.len(), sent.encoded_len());
             let rows = generated.rows.into_iter().map(came).collect();
-            let came = Delta { beginning, encoded: Vec::new(), rows, rest };
+            let came = Delta { beginning, encoded: Vec::new(), rows, rest, row_bytes };
             prop_assert_eq!(Delta::decode(&bytes[..]).unwrap(), came.clone());
             prop_assert_eq!(came.encode_to_vec(), bytes);
         }

@@ -1,14 +1,19 @@
 //! Frames between nodes: proto <-> [`protocol`](crate::protocol).
 
 use super::{
+    compress,
     delta::{self, DeltaRow},
     proto,
 };
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
     node::Rows,
-    protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds},
+    protocol::{Capabilities, Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds},
 };
+
+/// The largest frame that is read, and the most that the rows of one may be when decompressed: a row of
+/// the largest value, and room for later releases.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
 const HEADS_MAX: usize = 10_000;
@@ -31,6 +36,15 @@ pub enum FrameError {
     /// More heads than any cluster has.
     #[error("peer: {0} heads, more than {HEADS_MAX}")]
     TooManyHeads(usize),
+    /// Compressed rows that are none.
+    #[error("peer: rows_zstd: {0}: run the same release of lastword on both sides")]
+    Compressed(String),
+    /// Compressed rows that would take too much memory.
+    #[error(
+        "peer: rows_zstd: {0} bytes when decompressed, more than the {FRAME_BYTES_MAX} of a frame: \
+         run the same release of lastword on both sides"
+    )]
+    TooLarge(u64),
     /// A sequence that no node may have.
     #[error("peer: sequence offset {offset} does not lie within 1 to {increment}")]
     Sequence {
@@ -112,6 +126,7 @@ impl TryFrom<proto::Hello> for Hello {
             heads: heads_in(&hello.heads)?,
             sequence,
             wall_ms: hello.wall_ms,
+            capabilities: Capabilities::of_names(hello.capabilities.iter().map(String::as_str)),
         })
     }
 }
@@ -129,7 +144,7 @@ impl From<Hello> for proto::Hello {
             sequence_offset: hello.sequence.map_or(0, |ids| ids.offset),
             sequence_increment: hello.sequence.map_or(0, |ids| ids.increment),
             wall_ms: hello.wall_ms,
-            capabilities: Vec::new(),
+            capabilities: hello.capabilities.names().map(str::to_owned).collect(),
         }
     }
 }
@@ -138,8 +153,11 @@ impl TryFrom<delta::Delta> for Delta {
     type Error = FrameError;
 
     fn try_from(delta: delta::Delta) -> Result<Delta, FrameError> {
-        let delta::Delta { beginning, encoded, rows, rest } = delta;
+        let delta::Delta { beginning, encoded, mut rows, rest, .. } = delta;
         debug_assert!(encoded.is_empty(), "what came in is decoded");
+        if !rest.rows_zstd.is_empty() {
+            rows.append(&mut compress::decompressed(&rest.rows_zstd)?);
+        }
         let snapshot_heads =
             if beginning.first { Some(heads_in(&beginning.snapshot_heads)?) } else { None };
         Ok(Delta {
@@ -156,27 +174,38 @@ impl TryFrom<delta::Delta> for Delta {
 impl<R: Into<Rows>> From<Delta<R>> for delta::Delta {
     fn from(delta: Delta<R>) -> delta::Delta {
         let heads = delta.snapshot_heads.as_ref();
+        let encoded = delta::encoded(&delta.rows.into());
         delta::Delta {
             beginning: delta::Beginning {
                 first: heads.is_some(),
                 snapshot_heads: heads.map(heads_out).unwrap_or_default(),
             },
-            encoded: delta::encoded(&delta.rows.into()),
+            row_bytes: encoded.iter().map(bytes::Bytes::len).sum(),
+            encoded,
             rows: Vec::new(),
             rest: delta::Rest {
                 last: delta.last,
                 remaining_rows: delta.remaining_rows,
                 remaining_bytes: delta.remaining_bytes,
                 want_number: delta.want_number,
+                rows_zstd: bytes::Bytes::new(),
             },
         }
     }
 }
 
-/// Rows that a follower gave go out without a detour: see [`delta`].
-impl From<Delta<Rows>> for proto::Frame {
-    fn from(delta: Delta<Rows>) -> proto::Frame {
-        proto::Frame { kind: Some(proto::frame::Kind::Delta(delta.into())) }
+impl From<delta::Delta> for proto::Frame {
+    fn from(delta: delta::Delta) -> proto::Frame {
+        proto::Frame { kind: Some(proto::frame::Kind::Delta(delta)) }
+    }
+}
+
+/// What the rows of a frame took on the wire, in bytes.
+#[must_use]
+pub fn row_bytes(frame: &Option<proto::Frame>) -> usize {
+    match frame {
+        Some(proto::Frame { kind: Some(proto::frame::Kind::Delta(delta)) }) => delta.row_bytes,
+        _ => 0,
     }
 }
 
@@ -256,6 +285,7 @@ mod tests {
                 heads: heads(),
                 sequence: Some(SequenceIds { offset: 2, increment: 3 }),
                 wall_ms: 5,
+                capabilities: Capabilities::own(),
             }),
             Frame::Delta(Delta {
                 snapshot_heads: Some(heads()),
@@ -295,5 +325,17 @@ mod tests {
         let bad_body = DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
         assert!(matches!(rows_in(vec![bad_body]), Err(FrameError::Body(_))));
         assert_eq!(origin_in(&[0; 15]), Err(FrameError::Origin(15)));
+    }
+
+    #[test]
+    fn compressed_rows_are_rows() {
+        let delta = Delta { rows: vec![row(); 100], last: true, ..Delta::default() };
+        let mut wire = delta::Delta::from(delta.clone());
+        compress::compress(&mut wire);
+        assert!(wire.rest.rows_zstd.len() < 1_000);
+        let bytes = proto::Frame::from(wire).encode_to_vec();
+        let came = Some(proto::Frame::decode(&bytes[..]).unwrap());
+        assert!((1..1_000).contains(&row_bytes(&came)));
+        assert_eq!(Frame::try_from(came), Ok(Frame::Delta(delta)));
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! exchange.rs  frames between nodes
 //! delta.rs     the frame that brings rows
+//! compress.rs  its rows as one compressed field
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
@@ -13,6 +14,7 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod compress;
 pub mod delta;
 pub mod error;
 pub mod exchange;

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use lastword::{
     model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Sender, SequenceIds, check_hello},
+    protocol::{
+        Capabilities, Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Sender, SequenceIds,
+        check_hello,
+    },
     store::{
         LocalBatch, LocalWrite, Operation, Outcome, RemoteBatch, Request, ScanRange, Store, Written,
     },
@@ -308,6 +311,7 @@ impl Cluster {
             heads: this.heads(),
             sequence: None,
             wall_ms: this.now_ms(self.now_ms),
+            capabilities: Capabilities::default(),
         }
     }
 

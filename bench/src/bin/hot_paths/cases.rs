@@ -11,6 +11,8 @@ use lastword::{
     protocol::Delta,
     store::{Request, ScanRange, Store},
     wire::{
+        compress::compress,
+        delta,
         limits::Limits,
         proto,
         rows::{batch_in, put_in},
@@ -18,8 +20,8 @@ use lastword::{
     },
 };
 use lastword_bench::inputs::{
-    Disks, NOW_MS, OWN, PEER, Rows, Site, frame_in, frame_out, key, merge_of, peers_rows,
-    peers_stamp, puts, puts_of_edition, table, value,
+    Disks, NOW_MS, OWN, PEER, Rows, Site, frame_in, frame_out, json_rows, key, merge_of,
+    peers_rows, peers_stamp, puts, puts_of_edition, table, value,
 };
 use prost::Message;
 
@@ -57,6 +59,10 @@ pub(crate) const CASES: &[Case] = &[
     case("move", "row moved from memory into redb", 1, MOVED_ROWS, move_rows),
     case("encode", "row read for one peer -> frame's bytes", 100, GROUP_ROWS, encode),
     case("encode_shared", "row committed -> another peer's frame", 120, GROUP_ROWS, encode_shared),
+    case("compress_100", "JSON row of 100 bytes in a frame -> zstd", 20, 512, compress_100),
+    case("compress_1000", "JSON row of 1,000 bytes in a frame -> zstd", 20, 128, compress_1000),
+    case("decompress_100", "row of such a frame -> row", 20, 512, decompress_100),
+    case("decompress_1000", "row of such a frame -> row", 20, 128, decompress_1000),
     case("catch_up", "row of a delta read from redb", 4, RANGE_ROWS, catch_up),
     case("decode", "row of a frame's bytes -> row", 100, GROUP_ROWS, decode),
     case("merge_new", "peer's new row, 64 a commit", 30, GROUP_ROWS, merge_new),
@@ -212,18 +218,57 @@ fn encode_shared(rounds: usize) -> Round {
         let mut delta = follower.begin().expect("a sound store");
         assert!(!delta.is_scan(), "the newest commit is in memory");
         let page = delta.page(4_096, 256 << 10).expect("a sound store");
-        let frame = Delta {
+        let frame = delta::Delta::from(Delta {
             snapshot_heads: Some((**delta.heads()).clone()),
             rows: page.rows,
             last: page.last,
             remaining_rows: page.remaining_rows,
             remaining_bytes: page.remaining_bytes,
             want_number: 1,
-        };
+        });
         let request = proto::ExchangeRequest { frame: Some(frame.into()) };
         black_box(request.encode_to_vec());
         follower.finish(&delta);
     })
+}
+
+fn compress_100(_: usize) -> Round {
+    compress_frames(512, 100)
+}
+
+fn compress_1000(_: usize) -> Round {
+    compress_frames(128, 1_000)
+}
+
+fn compress_frames(rows: u64, value_bytes: usize) -> Round {
+    let frame = plain_frame(rows, value_bytes);
+    Box::new(move || {
+        let mut frame = frame.clone();
+        compress(&mut frame);
+        assert!(frame.encoded.is_empty(), "it became smaller");
+        black_box(frame);
+    })
+}
+
+fn decompress_100(_: usize) -> Round {
+    decompress_frames(512, 100)
+}
+
+fn decompress_1000(_: usize) -> Round {
+    decompress_frames(128, 1_000)
+}
+
+fn decompress_frames(rows: u64, value_bytes: usize) -> Round {
+    let mut frame = plain_frame(rows, value_bytes);
+    compress(&mut frame);
+    let request = proto::ExchangeRequest { frame: Some(frame.into()) };
+    let bytes = bytes::Bytes::from(request.encode_to_vec());
+    Box::new(move || drop(black_box(frame_in(black_box(&bytes).clone()))))
+}
+
+fn plain_frame(rows: u64, value_bytes: usize) -> delta::Delta {
+    let rows = json_rows(0..rows, value_bytes);
+    delta::Delta::from(Delta { rows, last: true, ..Delta::default() })
 }
 
 fn catch_up(_: usize) -> Round {
