@@ -54,8 +54,9 @@ pub struct Config {
     pub backoff_min: Duration,
     /// The longest wait before dialling again.
     pub backoff_max: Duration,
-    /// A delta that is read from the change index for longer is left off and begun anew, so that
-    /// the space of what was replaced meanwhile is given back.
+    /// A delta that is read from the change index for longer, or waits so long for a peer that takes
+    /// nothing, is left off and begun anew, so that the space of what was replaced meanwhile is given
+    /// back.
     pub delta_age_max: Duration,
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::Stream;
 use tonic::Status;
@@ -247,7 +247,7 @@ impl Session<'_> {
         follower: &mut Follower,
         beat: bool,
     ) -> Result<(), LinkError> {
-        let started = Instant::now();
+        let old_at = Instant::now() + self.shared.config.delta_age_max;
         let mut delta = follower.begin()?;
         let mut snapshot_heads = Some((**delta.heads()).clone());
         let want_number = follower.want_number();
@@ -275,24 +275,36 @@ impl Session<'_> {
                 compress(&mut frame);
             }
             let wire_bytes = frame.row_bytes as u64;
-            self.put(out, frame).await?;
-            self.handle.update(|report| {
-                report.rows_sent += rows;
-                report.bytes_sent += bytes;
-                report.wire_bytes_sent += wire_bytes;
-            });
+            let mut put = std::pin::pin!(self.put(out, frame));
+            let in_time = timeout_at(old_at, &mut put).await;
+            let is_slow = in_time.is_err();
+            in_time.unwrap_or(Ok(()))?;
+            let is_old = is_slow || (delta.is_scan() && Instant::now() > old_at);
             if page.last {
                 follower.finish(&delta);
-                return Ok(());
-            }
-            if self.answer_notes(out, follower).await? {
-                return Ok(());
-            }
-            if delta.is_scan() && started.elapsed() > self.shared.config.delta_age_max {
+            } else if is_old {
                 follower.leave_off(&delta);
+            }
+            if is_slow {
+                // What the delta holds of the store does not wait for the peer.
+                drop(delta);
+                put.await?;
+                self.count_sent(rows, bytes, wire_bytes);
+                return Ok(());
+            }
+            self.count_sent(rows, bytes, wire_bytes);
+            if page.last || is_old || self.answer_notes(out, follower).await? {
                 return Ok(());
             }
         }
+    }
+
+    fn count_sent(&self, rows: u64, bytes: u64, wire_bytes: u64) {
+        self.handle.update(|report| {
+            report.rows_sent += rows;
+            report.bytes_sent += bytes;
+            report.wire_bytes_sent += wire_bytes;
+        });
     }
 
     /// Whether to compress: asked for each delta, because the setting of a peer that dialled us is found
