@@ -3,6 +3,8 @@
 mod common;
 #[path = "replication/compression.rs"]
 mod compression;
+#[path = "replication/mesh.rs"]
+mod mesh;
 #[path = "replication/raw_peer.rs"]
 mod raw_peer;
 #[path = "replication/slow_peer.rs"]
@@ -45,6 +47,7 @@ struct Setting {
     compression: Compression,
     /// For those that only dial it.
     compression_accepted: Compression,
+    heartbeat: Option<Duration>,
     silence_max: Option<Duration>,
     delta_age_max: Option<Duration>,
     /// Of the store: with so much the newest changes are moved into redb.
@@ -75,7 +78,7 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
     let links = Config {
         peers: peers.iter().map(|peer| peer_config(*peer, setting.compression)).collect(),
         compression: setting.compression_accepted,
-        heartbeat: Duration::from_millis(100),
+        heartbeat: setting.heartbeat.unwrap_or(Duration::from_millis(100)),
         silence_max: setting.silence_max.unwrap_or(Duration::from_secs(1)),
         backoff_min: Duration::from_millis(10),
         backoff_max: Duration::from_millis(100),

@@ -26,7 +26,7 @@ use super::{
     recent::as_they_stand,
 };
 use crate::{
-    model::{Heads, Version},
+    model::{Heads, Origin, Version},
     protocol::Sender,
     store::{Changes, StoreError},
 };
@@ -142,6 +142,12 @@ impl Follower {
         })
     }
 
+    /// Whether rows were committed since the last delta, whoever has them.
+    #[must_use]
+    pub fn is_behind(&self, delta: &FollowDelta) -> bool {
+        self.sequence != Some(delta.sequence)
+    }
+
     /// The delta was passed on whole: the follower stands at its heads.
     pub fn finish(&mut self, delta: &FollowDelta) {
         self.sender.on_sent(&delta.heads);
@@ -208,6 +214,18 @@ impl FollowDelta {
     #[must_use]
     pub fn is_scan(&self) -> bool {
         matches!(self.source, Source::Store(..))
+    }
+
+    /// Whether there are rows, all of them in memory and none but of origins for which `of` holds.
+    #[must_use]
+    pub fn is_only(&self, mut of: impl FnMut(Origin) -> bool) -> bool {
+        match &self.source {
+            Source::Memory(runs) => {
+                let mut rows = runs.iter().flat_map(Run::rows);
+                !runs.is_empty() && rows.all(|row| of(row.body.version().origin))
+            }
+            Source::Store(_) => false,
+        }
     }
 
     /// The next rows, up to about `bytes_max` bytes, at least one where any is left, and at most

@@ -19,6 +19,8 @@ pub enum Frame {
         /// This frame's number.
         number: u64,
     },
+    /// With whom the sender of this frame has a link.
+    Linked(Vec<Origin>),
     /// The stream ends.
     Goodbye(Goodbye),
     /// Of a kind that this node does not know; ignored.

@@ -81,7 +81,21 @@ impl Links {
         state.next_id += 1;
         let (id, superseded) = (state.next_id, CancellationToken::new());
         state.up.insert(peer, Up { id, dialled_by, superseded: superseded.clone() });
+        drop(state);
+        self.changed.send_replace(());
         Some(Admitted { links: self, peer, id, superseded })
+    }
+
+    /// The stores to which a link is up.
+    pub(super) fn up(&self) -> Vec<Origin> {
+        self.lock().up.keys().copied().collect()
+    }
+
+    /// Rings when a link came up or ended; the first time at once.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        let mut changes = self.changed.subscribe();
+        changes.mark_changed();
+        changes
     }
 
     /// Waits until no link to `peer` is up.

@@ -8,6 +8,7 @@
 //! session.rs   deltas both ways: the receiving and the sending half
 //! notes.rs     what the one leaves for the other
 //! merges.rs    parts of deltas on their way into commits
+//! relay.rs     when to pass on what another site wrote
 //! ```
 //!
 //! The rules are [`protocol`](crate::protocol)'s; here are the sockets and the timers.
@@ -18,6 +19,7 @@ mod exchange;
 mod links;
 mod merges;
 mod notes;
+mod relay;
 mod session;
 
 use std::{sync::Arc, time::Duration};

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-use crate::model::Heads;
+use crate::model::{Heads, Origin};
 
 /// Between the two halves of one link.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) peer_heads: Option<Heads>,
     /// The peer wants rows from here on.
     pub(super) peer_want: Option<(Heads, u64)>,
+    /// The peer is linked with these.
+    pub(super) peer_linked: Option<Vec<Origin>>,
     /// The peer is to know what we have.
     pub(super) ack_due: bool,
     /// We want rows from here on.
@@ -48,6 +50,11 @@ impl Notes {
     /// Takes all notes.
     pub(super) fn take(&self) -> Kept {
         std::mem::take(&mut *self.kept.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Takes what the peer has, and leaves the rest.
+    pub(super) fn take_peer_heads(&self) -> Option<Heads> {
+        self.kept.lock().expect("no holder of this lock panics").peer_heads.take()
     }
 
     /// Waits until something was left.

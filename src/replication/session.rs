@@ -23,6 +23,7 @@ use super::{
     exchange::{LinkError, error_of, next_frame},
     merges::Merges,
     notes::Notes,
+    relay::Relay,
 };
 use crate::{
     model::{Heads, Origin},
@@ -116,6 +117,9 @@ impl Session<'_> {
                     });
                     self.notes.leave(|notes| notes.peer_want = Some((heads, number)));
                 }
+                Frame::Linked(origins) => {
+                    self.notes.leave(|notes| notes.peer_linked = Some(origins));
+                }
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
                 Frame::Hello(_) | Frame::Unknown => {}
             }
@@ -190,6 +194,8 @@ impl Session<'_> {
         peer_heads: Heads,
     ) -> Result<std::convert::Infallible, LinkError> {
         let mut follower = Follower::new(self.node, peer_heads);
+        let mut relay = Relay::new(self.node.origin());
+        let mut links = self.shared.links.changes();
         let mut heartbeat = tokio::time::interval(self.shared.config.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -202,15 +208,20 @@ impl Session<'_> {
                     }
                     false
                 }
+                // The sender lives as long as the links.
+                _ = links.changed() => {
+                    self.put(out, Frame::Linked(self.shared.links.up())).await?;
+                    continue;
+                }
                 _ = heartbeat.tick() => true,
             };
             // Before the commit that a beat may take: our Want tells the peer the round trip.
-            self.answer_notes(out, &mut follower).await?;
+            self.answer_notes(out, &mut follower, &mut relay).await?;
             if beat {
                 self.node.advance().await?;
             }
             if follower.want_number() > 0 {
-                self.send_delta(out, &mut follower, beat).await?;
+                self.send_delta(out, &mut follower, &mut relay, beat).await?;
             } else if beat {
                 self.put(out, Frame::Ack((*self.node.heads()).clone())).await?;
             }
@@ -222,8 +233,12 @@ impl Session<'_> {
         &self,
         out: &mpsc::Sender<proto::Frame>,
         follower: &mut Follower,
+        relay: &mut Relay,
     ) -> Result<bool, LinkError> {
         let notes = self.notes.take();
+        if let Some(origins) = notes.peer_linked {
+            relay.peer_is_linked(origins);
+        }
         if let Some((heads, number)) = notes.own_want {
             self.put(out, Frame::Want { heads, number }).await?;
         }
@@ -245,10 +260,22 @@ impl Session<'_> {
         &self,
         out: &mpsc::Sender<proto::Frame>,
         follower: &mut Follower,
+        relay: &mut Relay,
         beat: bool,
     ) -> Result<(), LinkError> {
         let old_at = Instant::now() + self.shared.config.delta_age_max;
         let mut delta = follower.begin()?;
+        // What the peer sent meanwhile is not sent back: the note is left before its rows are merged.
+        while let Some(heads) = self.notes.take_peer_heads() {
+            follower.known(&heads);
+            delta = follower.begin()?;
+        }
+        if !beat && relay.may_wait(&delta) {
+            if relay.is_awaited(true, delta.heads()) {
+                self.put(out, Frame::Ack((**delta.heads()).clone())).await?;
+            }
+            return Ok(());
+        }
         let mut snapshot_heads = Some((**delta.heads()).clone());
         let want_number = follower.want_number();
         let compresses = self.compresses();
@@ -258,6 +285,9 @@ impl Session<'_> {
             if page.rows.is_empty() && snapshot_heads.is_some() && !beat && !delta.is_scan() {
                 // Nothing but heads: the next heartbeat tells them. A first delta goes out in any
                 // case: what a broken one brought is claimed with it.
+                if relay.is_awaited(follower.is_behind(&delta), delta.heads()) {
+                    self.put(out, Frame::Ack((**delta.heads()).clone())).await?;
+                }
                 follower.finish(&delta);
                 return Ok(());
             }
@@ -281,6 +311,7 @@ impl Session<'_> {
             in_time.unwrap_or(Ok(()))?;
             let is_old = is_slow || (delta.is_scan() && Instant::now() > old_at);
             if page.last {
+                relay.has_told(delta.heads());
                 follower.finish(&delta);
             } else if is_old {
                 follower.leave_off(&delta);
@@ -293,7 +324,7 @@ impl Session<'_> {
                 return Ok(());
             }
             self.count_sent(rows, bytes, wire_bytes);
-            if page.last || is_old || self.answer_notes(out, follower).await? {
+            if page.last || is_old || self.answer_notes(out, follower, relay).await? {
                 return Ok(());
             }
         }

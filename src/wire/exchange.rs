@@ -33,9 +33,9 @@ pub enum FrameError {
     /// An origin that is not 16 bytes.
     #[error("peer: an origin of {0} bytes, not 16")]
     Origin(usize),
-    /// More heads than any cluster has.
-    #[error("peer: {0} heads, more than {HEADS_MAX}")]
-    TooManyHeads(usize),
+    /// More origins than any cluster has.
+    #[error("peer: {0} origins in one frame, more than {HEADS_MAX}")]
+    TooManyOrigins(usize),
     /// Compressed rows that are none.
     #[error("peer: rows_zstd: {0}: run the same release of lastword on both sides")]
     Compressed(String),
@@ -67,6 +67,13 @@ impl TryFrom<Option<proto::Frame>> for Frame {
             Some(Kind::Want(want)) => {
                 Frame::Want { heads: heads_in(&want.heads)?, number: want.number }
             }
+            Some(Kind::Linked(linked)) => {
+                if linked.origins.len() > HEADS_MAX {
+                    return Err(FrameError::TooManyOrigins(linked.origins.len()));
+                }
+                let origins = linked.origins.iter().map(|origin| origin_in(origin));
+                Frame::Linked(origins.collect::<Result<_, _>>()?)
+            }
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
                 reason: match goodbye.reason() {
                     proto::GoodbyeReason::Duplicate => GoodbyeReason::Duplicate,
@@ -92,6 +99,9 @@ impl From<Frame> for proto::Frame {
             Frame::Want { heads, number } => {
                 Some(Kind::Want(proto::Want { heads: heads_out(&heads), number }))
             }
+            Frame::Linked(origins) => Some(Kind::Linked(proto::Linked {
+                origins: origins.into_iter().map(origin_out).collect(),
+            })),
             Frame::Goodbye(goodbye) => Some(Kind::Goodbye(proto::Goodbye {
                 reason: match goodbye.reason {
                     GoodbyeReason::Shutdown => proto::GoodbyeReason::Shutdown,
@@ -226,7 +236,7 @@ fn rows_in(rows: Vec<DeltaRow>) -> Result<Vec<Row>, FrameError> {
 
 fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
     if heads.len() > HEADS_MAX {
-        return Err(FrameError::TooManyHeads(heads.len()));
+        return Err(FrameError::TooManyOrigins(heads.len()));
     }
     heads.iter().map(|head| Ok((origin_in(&head.origin)?, Hlc::from_bits(head.hlc)))).collect()
 }
@@ -298,6 +308,7 @@ mod tests {
             Frame::Delta(Delta::default()),
             Frame::Ack(heads()),
             Frame::Want { heads: heads(), number: 7 },
+            Frame::Linked(vec![Origin::from_bytes([3; 16]), Origin::from_bytes([4; 16])]),
             Frame::Goodbye(Goodbye { reason: GoodbyeReason::Duplicate, message: "because".into() }),
             Frame::Unknown,
         ] {

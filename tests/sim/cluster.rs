@@ -338,7 +338,7 @@ impl Cluster {
                 talk.followed = None;
                 Ok(())
             }
-            Frame::Goodbye(_) | Frame::Unknown => Ok(()),
+            Frame::Linked(_) | Frame::Goodbye(_) | Frame::Unknown => Ok(()),
         }
     }
 
