@@ -78,7 +78,7 @@ pub struct NodeConfig {
     pub create_tables: bool,
     /// How far a stamp may lead the wall clock, in milliseconds.
     pub drift_bound_ms: u64,
-    /// Memory for the newest commits, in bytes.
+    /// Memory for the newest commits and what links make of them, in bytes.
     pub recent_bytes_max: usize,
     /// Memory for the store's page cache, in bytes.
     pub cache_bytes: usize,
