@@ -274,6 +274,10 @@ async fn status_for_people_and_for_programs() {
             "last_error_at": "2026-01-02T03:04:05.678Z",
             "direction": null,
             "clock_offset_ms": -3,
+            "compressing": false,
+            "wire_bytes_received": 0,
+            "wire_bytes_sent": 0,
+            "round_trip_seconds": null,
         }],
         "mirror": null,
     });

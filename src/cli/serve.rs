@@ -15,10 +15,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    config::{Config, MysqlTarget},
+    config::{Config, MysqlTarget, Peer},
     mirror,
     node::{self, Node, NodeConfig},
-    replication::{self, Replication},
+    replication::{self, PeerConfig, Replication},
     status, telemetry,
     wire::limits::Limits,
 };
@@ -63,7 +63,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let edges = TaskTracker::new();
 
     let links = replication::Config {
-        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        peers: config.peers.iter().map(peer_config).collect(),
+        compression: config.compression,
         ..replication::Config::default()
     };
     let upkeep = node::UpkeepConfig {
@@ -138,9 +139,13 @@ fn node_config(config: &Config) -> NodeConfig {
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),
-        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        peers: config.peers.iter().map(|peer| peer_config(peer).address).collect(),
         ..NodeConfig::new(&config.data, &config.site)
     }
+}
+
+fn peer_config(peer: &Peer) -> PeerConfig {
+    PeerConfig { address: peer.address.as_str().to_owned(), compression: peer.compression }
 }
 
 fn limits(config: &Config) -> Limits {

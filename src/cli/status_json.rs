@@ -63,6 +63,10 @@ struct Peer<'a> {
     last_error_at: Option<String>,
     direction: Option<&'a str>,
     clock_offset_ms: Option<i64>,
+    compressing: bool,
+    wire_bytes_received: u64,
+    wire_bytes_sent: u64,
+    round_trip_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,6 +145,10 @@ fn peer_of(peer: &proto::PeerStatus) -> Peer<'_> {
         last_error_at: peer.last_error_time.as_ref().map(time_text),
         direction: known(&peer.direction),
         clock_offset_ms: peer.clock_offset_ms,
+        compressing: peer.compressing,
+        wire_bytes_received: peer.wire_bytes_received,
+        wire_bytes_sent: peer.wire_bytes_sent,
+        round_trip_seconds: peer.round_trip_seconds,
     }
 }
 

@@ -80,6 +80,18 @@ fn write_peer(text: &mut Text, peer: &proto::PeerStatus, clock: &NodeClock) {
     );
     text.line("Received", format!("{}, {}", rows(peer.rows_received), size(peer.bytes_received)));
     text.line("Sent", format!("{}, {}", rows(peer.rows_sent), size(peer.bytes_sent)));
+    text.line(
+        "Compressed",
+        format!(
+            "{}; on the wire {} received, {} sent",
+            yes_no(peer.compressing),
+            size(peer.wire_bytes_received),
+            size(peer.wire_bytes_sent)
+        ),
+    );
+    if let Some(seconds) = peer.round_trip_seconds {
+        text.line("Round trip", format!("{:.1} ms", seconds * 1_000.0));
+    }
     text.line("Connects", grouped(peer.connects));
     if let Some(offset_ms) = peer.clock_offset_ms {
         text.line("Its clock", format!("{offset_ms:+} ms from ours"));

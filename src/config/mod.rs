@@ -15,18 +15,23 @@ mod error;
 mod layers;
 mod mysql;
 mod parse;
+mod peers;
 mod secret;
 pub mod setting;
 mod suggest;
 
 use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{protocol::SequenceIds, telemetry::LogFormat};
+use crate::{
+    protocol::{Compression, SequenceIds},
+    telemetry::LogFormat,
+};
 
 pub use error::ConfigError;
 pub use layers::{Effective, Environment, Flags, Layers, Source};
 pub use mysql::MysqlTarget;
 pub use parse::NodeUrl;
+pub use peers::Peer;
 pub use secret::Secret;
 
 use setting::Setting;
@@ -66,7 +71,9 @@ pub struct Config {
     /// Where the status page and metrics are served. Default 127.0.0.1:7401; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// The nodes to exchange with. Default: none.
-    pub peers: Vec<NodeUrl>,
+    pub peers: Vec<Peer>,
+    /// Whether what goes to peers is compressed that say nothing of their own. Default auto.
+    pub compression: Compression,
     /// The database to mirror into. Default: none.
     pub mysql: Option<MysqlTarget>,
     /// Whether addresses that other machines reach are allowed, although there is no
@@ -145,6 +152,7 @@ impl Config {
             listen: read.required(&LISTEN, parse::address)?,
             http: read.optional(&HTTP, parse::address)?,
             peers: read.peers()?,
+            compression: read.required(&COMPRESSION, str::parse)?,
             mysql: read.mysql()?,
             insecure: read.required(&INSECURE, parse::switch)?,
             sequence: read.sequence()?,
@@ -247,20 +255,6 @@ impl Reader<'_> {
             None | Some("off") => Ok(None),
             Some(_) => self.required(setting, parse).map(Some),
         }
-    }
-
-    fn peers(&self) -> Result<Vec<NodeUrl>, ConfigError> {
-        let mut peers = Vec::new();
-        for text in self.layers.list(&setting::PEER) {
-            let peer: NodeUrl =
-                text.parse().map_err(|reason| self.invalid(&setting::PEER, reason))?;
-            if peers.contains(&peer) {
-                let reason = format!("{peer} is named twice: name each peer once");
-                return Err(self.invalid(&setting::PEER, reason));
-            }
-            peers.push(peer);
-        }
-        Ok(peers)
     }
 
     fn mysql(&self) -> Result<Option<MysqlTarget>, ConfigError> {

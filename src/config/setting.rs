@@ -33,6 +33,8 @@ pub enum Kind {
     Text,
     /// Several: an array in the file, a repeated flag, commas in the environment.
     List,
+    /// Several tables, in the file alone.
+    Tables,
     /// `true` or `false`; the bare flag means `true`.
     Switch,
     /// A URL whose password is never shown.
@@ -98,6 +100,27 @@ pub const PEER: Setting = Setting {
     default: "",
     kind: Kind::List,
     help: "A node to exchange with, http://HOST:PORT. Repeat the flag, or separate by commas",
+};
+/// See [`Config::peers`](super::Config::peers). Has neither variable nor flag.
+pub const PEERS: Setting = Setting {
+    name: "peers",
+    env: "",
+    flag: "",
+    value_name: "",
+    default: "",
+    kind: Kind::Tables,
+    help: "Nodes to exchange with, each with settings of its own: address, compression",
+};
+/// See [`Config::compression`](super::Config::compression).
+pub const COMPRESSION: Setting = Setting {
+    name: "compression",
+    env: "LASTWORD_COMPRESSION",
+    flag: "compression",
+    value_name: "WHEN",
+    default: "auto",
+    kind: Kind::Text,
+    help: "Compress what goes to peers: auto (where the round trip takes 5 ms or longer), on or off. \
+           Of a peer of [[peers]], its own compression goes before",
 };
 /// See [`Config::mysql`](super::Config::mysql).
 pub const MYSQL: Setting = Setting {
@@ -253,14 +276,15 @@ pub const LOG_FORMAT: Setting = Setting {
     help: "How it is logged: text or json",
 };
 
-/// Every setting, in the order in which they are shown.
-pub const ALL: [&Setting; 21] = [
+/// Every setting that has all three names, in the order in which they are shown.
+pub const ALL: [&Setting; 22] = [
     &CLUSTER,
     &SITE,
     &DATA,
     &LISTEN,
     &HTTP,
     &PEER,
+    &COMPRESSION,
     &MYSQL,
     &MYSQL_PASSWORD_FILE,
     &INSECURE,

@@ -85,7 +85,7 @@ impl Node {
     /// [`WriteError`]: the node stops.
     pub async fn meet(&self, meeting: Meeting) -> Result<Result<Met, MeetError>, WriteError> {
         let _turn = self.merge_turn().await;
-        match self.request(Request::Meet(meeting)).await? {
+        match self.request(Request::Meet(Box::new(meeting))).await? {
             Outcome::Met(met) => Ok(met),
             _ => unreachable!("a meeting has its own outcome"),
         }

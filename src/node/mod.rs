@@ -6,6 +6,7 @@
 //! recent.rs   the newest commits, in memory
 //! membership.rs  the node as one of a cluster, and what it does by itself
 //! follow.rs   how links and mirrors read every change
+//! page.rs     some rows of what they read
 //! report.rs   what links and mirrors say of themselves, for status
 //! status.rs   the state of the whole node at one moment
 //! time.rs     the wall clock
@@ -18,6 +19,7 @@ mod error;
 mod follow;
 mod membership;
 mod mutation;
+mod page;
 mod pending;
 mod recent;
 mod report;
@@ -42,6 +44,7 @@ pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use membership::UpkeepConfig;
 pub use mutation::{Change, IdKind, Mutation};
+pub use page::{Part, Rows, Run};
 pub use pending::{Merging, Writing};
 pub use recent::Commit;
 pub use report::{
@@ -77,7 +80,7 @@ pub struct NodeConfig {
     pub create_tables: bool,
     /// How far a stamp may lead the wall clock, in milliseconds.
     pub drift_bound_ms: u64,
-    /// Memory for the newest commits, in bytes.
+    /// Memory for the newest commits and what links make of them, in bytes.
     pub recent_bytes_max: usize,
     /// Memory for the store's page cache, in bytes.
     pub cache_bytes: usize,

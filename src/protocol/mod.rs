@@ -1,6 +1,7 @@
 //! The rules of the exchange, pure: no `async`, no clock, no I/O, no randomness.
 //!
 //! ```text
+//! capability.rs what a node can do beyond that, and whether a link uses it
 //! clock.rs      the hybrid logical clock
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
@@ -14,6 +15,7 @@
 //! Time is handed in as milliseconds since the Unix epoch, UTC, so that a whole cluster runs in
 //! one thread from one seed. The drivers are in `replication` (real links) and in the tests.
 
+mod capability;
 mod clock;
 mod frame;
 mod handshake;
@@ -23,6 +25,7 @@ pub mod ranges;
 mod receiver;
 mod sender;
 
+pub use capability::{Capabilities, Compression, SLOW_ROUND_TRIP};
 pub use clock::Clock;
 pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want};
 pub use handshake::{Refusal, check_hello};

@@ -89,6 +89,14 @@ struct PeerMetrics {
     bytes_received: Family<PeerLabels, Counter>,
     /// Bytes of rows that went out.
     bytes_sent: Family<PeerLabels, Counter>,
+    /// What the rows that came in took in frames.
+    wire_bytes_received: Family<PeerLabels, Counter>,
+    /// What the rows that went out took in frames.
+    wire_bytes_sent: Family<PeerLabels, Counter>,
+    /// 1 while what goes out is compressed.
+    compressing: Family<PeerLabels, Count>,
+    /// From this node's hello to the peer's answer.
+    round_trip_seconds: Family<PeerLabels, Real>,
     /// How often a link came up.
     connects: Family<PeerLabels, Counter>,
     /// The peer's wall clock less this node's.
@@ -209,6 +217,12 @@ impl PeerMetrics {
         set(&self.rows_sent.get_or_create(labels), peer.report.rows_sent);
         set(&self.bytes_received.get_or_create(labels), peer.report.bytes_received);
         set(&self.bytes_sent.get_or_create(labels), peer.report.bytes_sent);
+        set(&self.wire_bytes_received.get_or_create(labels), peer.report.wire_bytes_received);
+        set(&self.wire_bytes_sent.get_or_create(labels), peer.report.wire_bytes_sent);
+        self.compressing.get_or_create(labels).set(u64::from(peer.report.compressing));
+        if let Some(round_trip) = peer.report.round_trip {
+            self.round_trip_seconds.get_or_create(labels).set(round_trip.as_secs_f64());
+        }
         set(&self.connects.get_or_create(labels), peer.report.connects);
         if let Some(ms) = peer.report.clock_offset_ms {
             let offset = seconds(ms.unsigned_abs());
@@ -250,6 +264,22 @@ impl PeerMetrics {
         r.register("rows_sent", "Rows that went out", self.rows_sent.clone());
         r.register("received_bytes", "Bytes of rows that came in", self.bytes_received.clone());
         r.register("sent_bytes", "Bytes of rows that went out", self.bytes_sent.clone());
+        r.register(
+            "wire_received_bytes",
+            "What the rows that came in took in frames, compressed or not",
+            self.wire_bytes_received.clone(),
+        );
+        r.register(
+            "wire_sent_bytes",
+            "What the rows that went out took in frames, compressed or not",
+            self.wire_bytes_sent.clone(),
+        );
+        r.register("compressing", "1 while what goes out is compressed", self.compressing.clone());
+        r.register(
+            "round_trip_seconds",
+            "From this node's hello to the peer's answer, when the link came up",
+            self.round_trip_seconds.clone(),
+        );
         r.register("connects", "How often a link came up", self.connects.clone());
         r.register(
             "clock_offset_seconds",
@@ -311,6 +341,9 @@ mod tests {
             "lastword_peer_connected{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
             "lastword_peer_behind_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.8",
             "lastword_peer_clock_offset_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} -0.012",
+            "lastword_peer_wire_sent_bytes_total{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 15",
+            "lastword_peer_compressing{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
+            "lastword_peer_round_trip_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.08025",
             "lastword_mirror_rejected_rows{target=\"10.0.0.1:3306/<shop>\"} 2",
             "# EOF",
         ] {

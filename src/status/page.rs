@@ -125,6 +125,19 @@ fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
     let flow = |rows, bytes| format!("{} rows · {}", Count(rows), Bytes(bytes));
     row(html, "Received", flow(peer.report.rows_received, peer.report.bytes_received))?;
     row(html, "Sent", flow(peer.report.rows_sent, peer.report.bytes_sent))?;
+    row(
+        html,
+        "Compressed",
+        format_args!(
+            "{} · on the wire {} received · {} sent",
+            if peer.report.compressing { "Yes" } else { "No" },
+            Bytes(peer.report.wire_bytes_received),
+            Bytes(peer.report.wire_bytes_sent)
+        ),
+    )?;
+    if let Some(round_trip) = peer.report.round_trip {
+        row(html, "Round trip", format_args!("{:.1} ms", round_trip.as_secs_f64() * 1_000.0))?;
+    }
     if let Some(ms) = peer.report.clock_offset_ms {
         row(html, "Its clock less ours", format_args!("{ms} ms"))?;
     }
@@ -299,6 +312,8 @@ impl fmt::Display for Time {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         model::{Hlc, Origin},
@@ -341,6 +356,10 @@ pub(super) mod tests {
                     rows_sent: 11,
                     bytes_received: 12,
                     bytes_sent: 13,
+                    wire_bytes_received: 14,
+                    wire_bytes_sent: 15,
+                    compressing: true,
+                    round_trip: Some(Duration::from_micros(80_250)),
                     connects: 1,
                     clock_offset_ms: Some(-12),
                     last_error: Some(error.clone()),
@@ -381,6 +400,8 @@ pub(super) mod tests {
             "<span class=\"no\">2</span>",
             "2025-10-09 08:53:20 UTC",
             "-12 ms",
+            "Yes · on the wire 14 bytes received · 15 bytes sent",
+            "80.2 ms",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }

@@ -20,7 +20,7 @@ pub enum Request {
     /// Let the own head follow the clock, and do what is due for the cluster.
     Advance,
     /// Another store is met.
-    Meet(Meeting),
+    Meet(Box<Meeting>),
     /// A newcomer asks this member of a sealed cluster to be taken in.
     Admit {
         /// Its store.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! exchange.rs  frames between nodes
+//! delta.rs     the frame that brings rows
+//! compress.rs  its rows as one compressed field
 //! ranges.rs    what they say when their stores are compared
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
@@ -13,6 +15,8 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod compress;
+pub mod delta;
 pub mod error;
 pub mod exchange;
 pub mod limits;

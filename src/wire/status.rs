@@ -68,6 +68,10 @@ impl From<PeerStatus> for proto::PeerStatus {
                 None => String::new(),
             },
             clock_offset_ms: peer.report.clock_offset_ms,
+            compressing: peer.report.compressing,
+            wire_bytes_received: peer.report.wire_bytes_received,
+            wire_bytes_sent: peer.report.wire_bytes_sent,
+            round_trip_seconds: peer.report.round_trip.map(|time| time.as_secs_f64()),
         }
     }
 }

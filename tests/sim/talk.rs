@@ -5,8 +5,8 @@
 use lastword::{
     model::{Heads, Hlc, Origin, Row, Version},
     protocol::{
-        Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender, ViolationError, Want,
-        check_hello, ranges,
+        Capabilities, Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender,
+        ViolationError, Want, check_hello, ranges,
     },
     store::{Meeting, Met, Outcome, Reconciliation, RemoteBatch, Request, Step as Reconcile},
 };
@@ -46,6 +46,7 @@ impl Cluster {
             heads: this.heads(),
             sequence: None,
             wall_ms: this.now_ms(self.now_ms),
+            capabilities: Capabilities::default(),
             membership: this.snapshot().hello_membership(this.origin()).unwrap(),
         }
     }
@@ -194,7 +195,7 @@ impl Cluster {
             membership: theirs.membership.clone(),
             drift_bound_ms: BOUND_MS,
         };
-        let outcomes = self.try_apply(site, &[Request::Meet(meeting)])?;
+        let outcomes = self.try_apply(site, &[Request::Meet(Box::new(meeting))])?;
         match outcomes[..] {
             [Outcome::Met(Ok(Met::Known))] => return self.begin_talk(link, end, &theirs),
             [Outcome::Met(Ok(Met::Stranger))] => {

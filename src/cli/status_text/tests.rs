@@ -61,6 +61,10 @@ fn a_whole_status() {
                 rows_sent: 45_000,
                 bytes_received: 12 << 20,
                 bytes_sent: 6 << 20,
+                compressing: true,
+                wire_bytes_received: 4 << 20,
+                wire_bytes_sent: 2 << 20,
+                round_trip_seconds: Some(0.0802),
                 connects: 3,
                 last_error: "the connection\nbroke".to_owned(),
                 last_error_time: time(NOW - 123),
@@ -109,6 +113,8 @@ Peer nyc at http://127.0.0.1:7410
     Peer is behind: 0 rows, 0 B
           Received: 88,000 rows, 12.0 MiB
               Sent: 45,000 rows, 6.0 MiB
+        Compressed: Yes; on the wire 4.0 MiB received, 2.0 MiB sent
+        Round trip: 80.2 ms
           Connects: 3
          Its clock: -12 ms from ours
         Last error: 2 min 3 s ago: the connection broke
@@ -121,6 +127,7 @@ Peer http://lon.example:7400, not met yet
     Peer is behind: 45,000 rows, 6.0 MiB
           Received: 0 rows, 0 B
               Sent: 0 rows, 0 B
+        Compressed: No; on the wire 0 B received, 0 B sent
           Connects: 0
         Last error: 2.0 s ago: connection refused
 

@@ -122,7 +122,7 @@ fn a_configured_peer_that_was_never_met_holds_the_horizon() {
         membership: HelloMembership::default(),
         drift_bound_ms: DRIFT_BOUND_MS_DEFAULT,
     };
-    let applied = site.apply(&[Request::Meet(met)]);
+    let applied = site.apply(&[Request::Meet(Box::new(met))]);
     assert!(matches!(applied.outcomes[..], [Outcome::Met(Ok(Met::Known))]));
     site.apply(&[Request::Advance]);
     assert!(site.store().snapshot().horizon() > Hlc::ZERO);
