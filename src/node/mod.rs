@@ -5,6 +5,9 @@
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
+//! verify.rs   whether a peer has the same rows; repair.rs puts right what differs
+//! answering.rs the other side of that
+//! calls.rs    how a peer is asked: links carry the questions
 //! report.rs   what links and mirrors say of themselves, for status
 //! status.rs   the state of the whole node at one moment
 //! time.rs     the wall clock
@@ -13,15 +16,19 @@
 //! A client's write and a peer's delta enter through the same door: [`Node::write`] and
 //! [`Node::submit`] both end in the writer's queue. Reads take a snapshot and never wait for it.
 
+mod answering;
+mod calls;
 mod error;
 mod follow;
 mod members;
 mod mutation;
 mod pending;
 mod recent;
+mod repair;
 mod report;
 mod status;
 mod time;
+mod verify;
 mod writer;
 
 use std::{
@@ -37,6 +44,8 @@ use std::{
 use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
+pub use answering::Answering;
+pub use calls::{Answered, Call, Calls, LineEnd};
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
 pub use mutation::{Change, IdKind, Mutation};
@@ -47,6 +56,9 @@ pub use report::{
 };
 pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};
+pub use verify::{
+    PlaceDiffers, RowState, Verified, VerifyError, VerifyOptions, VerifyProgress, VerifyStage,
+};
 
 use crate::{
     model::{Heads, Hlc, Origin, Row},
@@ -143,6 +155,7 @@ struct Shared {
     bell: watch::Sender<Pulse>,
     members: Members,
     reports: Reports,
+    calls: Arc<Calls>,
     counters: Counters,
     failure: OnceLock<String>,
     stopped: CancellationToken,
@@ -198,6 +211,7 @@ impl Node {
             recent: RwLock::new(Recent::new(config.recent_bytes_max)),
             bell: watch::Sender::new(pulse),
             reports: Reports::default(),
+            calls: Arc::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),
             stopped: CancellationToken::new(),
@@ -495,6 +509,12 @@ impl Node {
         &self.shared.reports
     }
 
+    /// Where links take the questions for their peers.
+    #[must_use]
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.shared.calls
+    }
+
     /// Why the node stopped by itself, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
@@ -529,7 +549,10 @@ impl Shared {
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
                 }
-                Outcome::Local(Err(_)) | Outcome::Advanced => {}
+                Outcome::Rewritten(Ok(report)) => {
+                    self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);
+                }
+                Outcome::Local(Err(_)) | Outcome::Rewritten(Err(_)) | Outcome::Advanced => {}
             }
         }
         if committed {

@@ -1,5 +1,6 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
+use super::compare::{Answer, Ask};
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -17,6 +18,20 @@ pub enum Frame {
         heads: Heads,
         /// This frame's number.
         number: u64,
+    },
+    /// A question of the comparison `id`.
+    Compare {
+        /// Tells the comparisons of one stream apart.
+        id: u64,
+        /// The question.
+        ask: Ask,
+    },
+    /// The answer to one.
+    Compared {
+        /// As asked.
+        id: u64,
+        /// The answer.
+        answer: Answer,
     },
     /// The stream ends.
     Goodbye(Goodbye),

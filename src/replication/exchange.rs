@@ -12,6 +12,7 @@ use tonic::Status;
 
 use super::{
     Shared,
+    comparing::Comparing,
     links::{self, Peer},
     notes::Notes,
     session::Session,
@@ -130,12 +131,18 @@ where
     });
     tracing::info!(site = %theirs.site, origin = %peer, ?direction, "link up");
 
-    let session = Session { shared, node, peer, handle: &handle, notes: Notes::default() };
+    let (comparing, questions) = Comparing::new();
+    let notes = Notes::default();
+    let session = Session { shared, node, peer, handle: &handle, notes, comparing };
     let receiving = session.receive(&mut incoming);
     let sending = session.send(&out, theirs.heads.clone());
+    let asking = session.ask(&out, node.calls().open(peer), questions.answered);
+    let answering = session.answer(&out, questions.asked);
     let ended = tokio::select! {
         error = receiving => error,
         error = sending => error,
+        error = asking => error,
+        error = answering => error,
         () = admitted.superseded.cancelled() => LinkError::Duplicate,
         () = shared.shutdown.cancelled() => LinkError::Shutdown,
     };

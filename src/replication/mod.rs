@@ -7,12 +7,14 @@
 //! exchange.rs  drives one link: hello, session, goodbye
 //! session.rs   deltas both ways: the receiving and the sending half
 //! notes.rs     what the one leaves for the other
+//! comparing.rs questions about the peer's rows, and answers to its own
 //! merges.rs    parts of deltas on their way into commits
 //! ```
 //!
 //! The rules are [`protocol`](crate::protocol)'s; here are the sockets and the timers.
 
 mod accept;
+mod comparing;
 mod dial;
 mod exchange;
 mod links;

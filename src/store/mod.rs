@@ -63,7 +63,7 @@ pub use flush::Moving;
 pub use positions::Positions;
 pub use request::{
     Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
-    Request, Written,
+    Request, Rewrite, RewriteBatch, RewriteReport, Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
 pub use writer::Writer;

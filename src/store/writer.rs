@@ -132,13 +132,15 @@ impl Writer {
             outcomes.push(match request {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
+                Request::Rewrite(batch) => Outcome::Rewritten(transaction.rewrite_all(batch)?),
                 Request::Advance => Outcome::Advanced,
             });
         }
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
-        let speaks =
-            |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
+        let speaks = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Rewritten(Ok(_)) | Outcome::Advanced)
+        };
         let Finished { mut batch, heads, names } =
             transaction.finish(outcomes.iter().any(speaks))?;
         if batch.is_empty() {

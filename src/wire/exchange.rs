@@ -1,9 +1,15 @@
 //! Frames between nodes: proto <-> [`protocol`](crate::protocol).
 
-use super::proto;
+use super::{
+    compare::{compare_out, compared_out},
+    proto,
+};
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
-    protocol::{Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds, ranges::ComparisonError},
+    protocol::{
+        Delta, Frame, Goodbye, GoodbyeReason, Hello, SequenceIds, compare::COMPARED_ROWS_MAX,
+        ranges::ComparisonError,
+    },
 };
 
 /// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
@@ -36,6 +42,9 @@ pub enum FrameError {
     /// A hash or a fingerprint that is not 16 bytes.
     #[error("peer: comparison: a hash of {0} bytes, not 16")]
     Hash(usize),
+    /// More rows in a comparison than may be asked for at once.
+    #[error("peer: comparison: {0} rows, more than {COMPARED_ROWS_MAX}")]
+    TooManyRows(usize),
     /// A sequence that no node may have.
     #[error("peer: sequence offset {offset} does not lie within 1 to {increment}")]
     Sequence {
@@ -58,6 +67,8 @@ impl TryFrom<Option<proto::Frame>> for Frame {
             Some(Kind::Want(want)) => {
                 Frame::Want { heads: heads_in(&want.heads)?, number: want.number }
             }
+            Some(Kind::Compare(compare)) => compare.try_into()?,
+            Some(Kind::Compared(compared)) => compared.try_into()?,
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
                 reason: match goodbye.reason() {
                     proto::GoodbyeReason::Duplicate => GoodbyeReason::Duplicate,
@@ -83,6 +94,8 @@ impl From<Frame> for proto::Frame {
             Frame::Want { heads, number } => {
                 Some(Kind::Want(proto::Want { heads: heads_out(&heads), number }))
             }
+            Frame::Compare { id, ask } => Some(Kind::Compare(compare_out(id, ask))),
+            Frame::Compared { id, answer } => Some(Kind::Compared(compared_out(id, answer))),
             Frame::Goodbye(goodbye) => Some(Kind::Goodbye(proto::Goodbye {
                 reason: match goodbye.reason {
                     GoodbyeReason::Shutdown => proto::GoodbyeReason::Shutdown,
@@ -195,14 +208,14 @@ impl From<Row> for proto::DeltaRow {
     }
 }
 
-fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
+pub(super) fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
     if heads.len() > HEADS_MAX {
         return Err(FrameError::TooManyHeads(heads.len()));
     }
     heads.iter().map(|head| Ok((origin_in(&head.origin)?, Hlc::from_bits(head.hlc)))).collect()
 }
 
-fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
+pub(super) fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
     heads
         .iter()
         .map(|(origin, hlc)| proto::OriginHead { origin: origin_out(origin), hlc: hlc.bits() })

@@ -334,6 +334,8 @@ impl Cluster {
                 talk.followed = None;
                 Ok(())
             }
+            // Comparisons are not simulated: they change nothing.
+            Frame::Compare { .. } | Frame::Compared { .. } => Ok(()),
             Frame::Goodbye(_) | Frame::Unknown => Ok(()),
         }
     }

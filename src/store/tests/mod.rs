@@ -3,6 +3,7 @@
 //! ```text
 //! writes.rs     clients' writes, their order and their refusals
 //! merges.rs     peers' rows: what is dropped, lost, recorded, known
+//! rewrites.rs   rows written once more, and damaged ones
 //! clock.rs      stamps and heads across restarts and clocks that are set back
 //! sequences.rs  generated ids
 //! snapshots.rs  what a reader sees while the writer goes on
@@ -20,6 +21,7 @@ mod histories;
 mod hostile;
 mod merges;
 mod positions;
+mod rewrites;
 mod sequences;
 mod snapshots;
 mod writes;

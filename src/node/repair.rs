@@ -1,0 +1,112 @@
+//! Puts right what two nodes differ in, and loses nothing.
+//!
+//! The right row is written once more, here, as an ordinary write: so it spreads to the peer, to every
+//! other site and to the mirrors. It is written only where what was compared still stands, so a write
+//! that came meanwhile stays. A row that loses against it at the peer without having been seen is
+//! recorded as a conflict, as ever.
+
+use super::{
+    Node, WriteError,
+    verify::{Judged, Verified, Verifier, VerifyError, VerifyStage},
+};
+use crate::{
+    model::TableName,
+    protocol::verdict::{Side, Standing, Verdict, Wrong, right_side},
+    store::{Outcome, Request, Rewrite, RewriteBatch, RewriteReport},
+};
+
+/// How often is compared again after something was put right.
+const ROUNDS_MAX: usize = 10;
+
+/// Compares, and where that is asked for repairs and compares again until all is equal, or what is left
+/// cannot be put right.
+pub(super) async fn run(verifier: &Verifier<'_>) -> Result<Verified, VerifyError> {
+    let mut repaired = 0;
+    let mut round = 0;
+    loop {
+        let found = verifier.compare().await?;
+        let mut verified = found.verified;
+        if verifier.options.repair && !found.places.is_empty() && round < ROUNDS_MAX {
+            verifier.report(|progress| progress.stage = VerifyStage::Repairing);
+            let report = put_right(verifier, &found.places).await?;
+            repaired += report.written;
+            round += 1;
+            if report.written + report.changed > 0 {
+                continue;
+            }
+        }
+        (verified.repaired, verified.bytes) = (repaired, verifier.bytes());
+        return Ok(verified);
+    }
+}
+
+/// Writes the right rows once more.
+async fn put_right(
+    verifier: &Verifier<'_>,
+    places: &[crate::protocol::ranges::Position],
+) -> Result<RewriteReport, VerifyError> {
+    let pair = verifier.pair(verifier.node.snapshot().positions(true)).await?;
+    let mut total = RewriteReport::default();
+    let mut rest = places;
+    while !rest.is_empty() {
+        let judged = pair.judge_some(rest).await?;
+        rest = &rest[judged.len()..];
+        let rows: Vec<_> = judged.iter().filter_map(|judged| right_row(verifier, judged)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let report = verifier.node.rewrite(rows).await?;
+        total.written += report.written;
+        total.changed += report.changed;
+        verifier.report(|progress| progress.repaired += report.written);
+    }
+    Ok(total)
+}
+
+/// The row to be written, where the place is wrong and it can be told which is right.
+fn right_row(verifier: &Verifier<'_>, judged: &Judged) -> Option<Rewrite> {
+    let Verdict::Differs(wrong) = judged.verdict else { return None };
+    let (table, key) = judged.position.row().filter(|(table, _)| !table.is_system())?;
+    let (here, there) = (judged.here.as_ref(), judged.there.as_ref());
+    let right = match right_side(wrong, here, there, verifier.options.prefer).ok()? {
+        Side::Here => here,
+        Side::There => there,
+    };
+    let body = right.and_then(Standing::body)?;
+    Some(Rewrite {
+        table,
+        key,
+        standing: here.map(|standing| standing.bytes().clone()),
+        value: body.value(),
+        expires_at_ms: body.expires_at_ms(),
+    })
+}
+
+/// Why a place is not put right, where that is asked for.
+pub(super) fn undecided(
+    verifier: &Verifier<'_>,
+    table: &TableName,
+    wrong: Wrong,
+    here: &Option<Standing>,
+    there: &Option<Standing>,
+) -> Option<String> {
+    if !verifier.options.repair {
+        return None;
+    }
+    if table.is_system() {
+        return Some("a row of the system's own is not written on behalf of others".to_owned());
+    }
+    let right = right_side(wrong, here.as_ref(), there.as_ref(), verifier.options.prefer);
+    right.err().map(|undecided| undecided.to_string())
+}
+
+impl Node {
+    /// Writes rows once more, where what they are to replace still stands.
+    async fn rewrite(&self, rows: Vec<Rewrite>) -> Result<RewriteReport, WriteError> {
+        let drift_bound_ms = self.drift_bound_ms();
+        match self.request(Request::Rewrite(RewriteBatch { rows, drift_bound_ms })).await? {
+            Outcome::Rewritten(report) => Ok(report?),
+            _ => unreachable!("a batch of rewrites has an outcome of its own"),
+        }
+    }
+}
