@@ -20,10 +20,26 @@ pub(super) const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(600);
 /// How long to wait for what the other side's snapshot has, so that few rows are on their way.
 pub(super) const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
+/// How long a peer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long its snapshot is kept at most.
+    pub snapshot_age_max: Duration,
+    /// How long to wait for what its own snapshot has.
+    pub catch_up_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { snapshot_age_max: SNAPSHOT_AGE_MAX, catch_up_max: CATCH_UP_MAX }
+    }
+}
+
 /// Answers the questions of one peer, one after the other.
 #[derive(Debug)]
 pub struct Answering {
     node: Node,
+    patience: Patience,
     open: Option<Open>,
 }
 
@@ -38,8 +54,8 @@ struct Open {
 impl Answering {
     /// From the rows of `node`.
     #[must_use]
-    pub fn new(node: &Node) -> Answering {
-        Answering { node: node.clone(), open: None }
+    pub fn new(node: &Node, patience: Patience) -> Answering {
+        Answering { node: node.clone(), patience, open: None }
     }
 
     /// The answer to a question of the comparison `id`; `None`: there is none to give. May take as long
@@ -72,11 +88,12 @@ impl Answering {
     async fn begin(&mut self, id: u64, heads: &Heads) -> Heads {
         self.open = None;
         // Who is not there yet compares all the same: what is on its way is told apart.
-        let snapshot = self.node.snapshot_at(heads, CATCH_UP_MAX).await;
+        let snapshot = self.node.snapshot_at(heads, self.patience.catch_up_max).await;
         let snapshot = snapshot.unwrap_or_else(|_| self.node.snapshot());
         let heads = (**snapshot.heads()).clone();
         let rows = Arc::new(snapshot.positions(true));
-        self.open = Some(Open { id, rows, until: Instant::now() + SNAPSHOT_AGE_MAX });
+        let until = Instant::now() + self.patience.snapshot_age_max;
+        self.open = Some(Open { id, rows, until });
         heads
     }
 

@@ -5,7 +5,7 @@
 //! pending.rs  what a caller waits on
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
-//! verify.rs   whether a peer has the same rows; repair.rs puts right what differs
+//! verify.rs   whether a peer has the same rows: verified.rs says, repair.rs puts right what differs
 //! answering.rs the other side of that
 //! calls.rs    how a peer is asked: links carry the questions
 //! report.rs   what links and mirrors say of themselves, for status
@@ -28,6 +28,7 @@ mod repair;
 mod report;
 mod status;
 mod time;
+mod verified;
 mod verify;
 mod writer;
 
@@ -44,7 +45,7 @@ use std::{
 use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
-pub use answering::Answering;
+pub use answering::{Answering, Patience};
 pub use calls::{Answered, Call, Calls, LineEnd};
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
@@ -56,7 +57,7 @@ pub use report::{
 };
 pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};
-pub use verify::{
+pub use verified::{
     PlaceDiffers, RowState, Verified, VerifyError, VerifyOptions, VerifyProgress, VerifyStage,
 };
 

@@ -1,17 +1,20 @@
 //! Puts right what two nodes differ in, and loses nothing.
 //!
 //! The right row is written once more, here, as an ordinary write: so it spreads to the peer, to every
-//! other site and to the mirrors. It is written only where what was compared still stands, so a write
-//! that came meanwhile stays. A row that loses against it at the peer without having been seen is
-//! recorded as a conflict, as ever.
+//! other site and to the mirrors. It is written only where what was compared still stands here, so a
+//! write that came meanwhile stays. One that was made elsewhere in the same moment, and that this node
+//! could not see, may lose against it: then it is recorded as a conflict, as ever.
 
 use super::{
-    Node, WriteError,
-    verify::{Judged, Verified, Verifier, VerifyError, VerifyStage},
+    Node, Verified, VerifyError, VerifyStage, WriteError,
+    verify::{Judged, Verifier},
 };
 use crate::{
     model::TableName,
-    protocol::verdict::{Side, Standing, Verdict, Wrong, right_side},
+    protocol::{
+        ranges::Position,
+        verdict::{Side, Standing, Verdict, Wrong, right_side},
+    },
     store::{Outcome, Request, Rewrite, RewriteBatch, RewriteReport},
 };
 
@@ -40,15 +43,16 @@ pub(super) async fn run(verifier: &Verifier<'_>) -> Result<Verified, VerifyError
     }
 }
 
-/// Writes the right rows once more.
+/// Writes the right rows once more, some at a time. Each time both sides are looked at anew: a row that
+/// is written now is younger than whatever clients have written meanwhile where this node cannot see it.
 async fn put_right(
     verifier: &Verifier<'_>,
-    places: &[crate::protocol::ranges::Position],
+    places: &[Position],
 ) -> Result<RewriteReport, VerifyError> {
-    let pair = verifier.pair(verifier.node.snapshot().positions(true)).await?;
     let mut total = RewriteReport::default();
     let mut rest = places;
     while !rest.is_empty() {
+        let pair = verifier.pair(verifier.node.snapshot().positions(true)).await?;
         let judged = pair.judge_some(rest).await?;
         rest = &rest[judged.len()..];
         let rows: Vec<_> = judged.iter().filter_map(|judged| right_row(verifier, judged)).collect();

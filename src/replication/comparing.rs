@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{exchange::LinkError, session::Session};
 use crate::{
-    node::{Answered, Answering, Call, LineEnd},
+    node::{Answered, Answering, Call, LineEnd, Patience},
     protocol::{
         Frame,
         compare::{Answer, Ask},
@@ -95,7 +95,7 @@ impl Session<'_> {
         out: &mpsc::Sender<proto::Frame>,
         mut questions: mpsc::Receiver<(u64, Ask)>,
     ) -> LinkError {
-        let mut answering = Answering::new(self.node);
+        let mut answering = Answering::new(self.node, Patience::default());
         loop {
             let (id, ask) = tokio::select! {
                 Some(question) = questions.recv() => question,
