@@ -69,7 +69,8 @@ async fn two_sites_are_equal_while_both_are_written_to() {
         let rows = (0..1_000).map(|n| put(&format!("old{:05}", chunk * 1_000 + n), "v"));
         a.node.write(rows.collect()).await.unwrap();
     }
-    connected(&a, &b).await;
+    // Each has heard of the other: before that there is no time up to which both have all.
+    level(&a, &b).await;
     let stop = Arc::new(AtomicBool::new(false));
     let written = Arc::new(AtomicU64::new(0));
     let mut writers = Vec::new();
@@ -290,6 +291,13 @@ async fn a_hundred_rows_that_differ_are_found_and_put_right_everywhere() {
         }
         assert_eq!(site.rows().len(), 2_000 + 20 + 1);
     }
+    // What lost against a repair without its writer having been seen is kept where it stood.
+    let lost = b.node.snapshot().conflicts().unwrap();
+    let lost: Vec<_> = lost.iter().map(|(_, row)| row.key.as_slice().to_vec()).collect();
+    let older = changes.iter().filter(|(_, change)| **change == Harm::Older);
+    let mut older: Vec<_> = older.map(|(key, _)| key.as_bytes().to_vec()).collect();
+    older.retain(|key| !lost.contains(key));
+    assert!(older.is_empty() && lost.len() == 20, "{older:?}, {} lost", lost.len());
     for (site, peer) in [(&a, "nyc"), (&a, "sin"), (&b, "fra"), (&c, "fra")] {
         assert_eq!(verify(site, &options(peer)).await.unwrap().differing, 0);
     }
@@ -309,6 +317,49 @@ async fn the_side_with_the_wrong_rows_puts_them_right_as_well() {
     for (key, change) in changes {
         let value = if change == Harm::Extra { "of nyc alone" } else { "value" };
         assert_eq!(b.get(&key).as_deref(), Some(value), "{key}");
+    }
+    for site in [a, b, c] {
+        site.stop().await;
+    }
+}
+
+/// Clients write to the very rows that are put right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_clients_write_during_a_repair_is_not_lost() {
+    let (a, b, c, changes) = diverged().await;
+    let (of_a, of_b): (Vec<_>, Vec<_>) =
+        changes.keys().enumerate().partition(|(at, _)| at.is_multiple_of(2));
+    let write_all = async |site: &Site, keys: &[(usize, &String)], value: &str| {
+        for (_, key) in keys {
+            site.put(key, value).await;
+        }
+    };
+    let prefer = VerifyOptions { repair: true, prefer: Some(Side::Here), ..options("nyc") };
+    let (verified, (), ()) = tokio::join!(
+        verify(&a, &prefer),
+        write_all(&a, &of_a, "new at fra"),
+        write_all(&b, &of_b, "new at nyc")
+    );
+    let verified = verified.unwrap();
+    assert_eq!(verified.differing, 0, "{verified:?}");
+    level(&a, &b).await;
+    level(&a, &c).await;
+    assert_eq!(verify(&a, &options("nyc")).await.unwrap().differing, 0);
+    for (_, key) in of_a {
+        assert_eq!(b.get(key).as_deref(), Some("new at fra"), "{key}");
+    }
+    // A write that the repairing node could not see may lose against the repair; then it is kept.
+    let mut kept = Vec::new();
+    for site in [&a, &b, &c] {
+        for (_, row) in site.node.snapshot().conflicts().unwrap() {
+            if row.body.value().is_some_and(|value| value == "new at nyc") {
+                kept.push(row.key.as_slice().to_vec());
+            }
+        }
+    }
+    for (_, key) in of_b {
+        let stands = a.get(key).as_deref() == Some("new at nyc");
+        assert!(stands || kept.contains(&key.as_bytes().to_vec()), "{key}: {:?}", a.get(key));
     }
     for site in [a, b, c] {
         site.stop().await;

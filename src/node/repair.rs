@@ -31,10 +31,10 @@ pub(super) async fn run(verifier: &Verifier<'_>) -> Result<Verified, VerifyError
         let mut verified = found.verified;
         if verifier.options.repair && !found.places.is_empty() && round < ROUNDS_MAX {
             verifier.report(|progress| progress.stage = VerifyStage::Repairing);
-            let report = put_right(verifier, &found.places).await?;
-            repaired += report.written;
+            let done = put_right(verifier, &found.places).await?;
+            repaired += done.written;
             round += 1;
-            if report.written + report.changed > 0 {
+            if done.moved {
                 continue;
             }
         }
@@ -43,28 +43,35 @@ pub(super) async fn run(verifier: &Verifier<'_>) -> Result<Verified, VerifyError
     }
 }
 
+/// What was done about differences.
+#[derive(Default)]
+struct Done {
+    /// Rows written once more.
+    written: u64,
+    /// Some place is no longer as it was found: it was written, here or by a client meanwhile.
+    moved: bool,
+}
+
 /// Writes the right rows once more, some at a time. Each time both sides are looked at anew: a row that
 /// is written now is younger than whatever clients have written meanwhile where this node cannot see it.
-async fn put_right(
-    verifier: &Verifier<'_>,
-    places: &[Position],
-) -> Result<RewriteReport, VerifyError> {
-    let mut total = RewriteReport::default();
+async fn put_right(verifier: &Verifier<'_>, places: &[Position]) -> Result<Done, VerifyError> {
+    let mut done = Done::default();
     let mut rest = places;
     while !rest.is_empty() {
         let pair = verifier.pair(verifier.node.snapshot().positions(true)).await?;
         let judged = pair.judge_some(rest).await?;
         rest = &rest[judged.len()..];
+        let is_wrong = |judged: &Judged| matches!(judged.verdict, Verdict::Differs(_));
+        done.moved |= !judged.iter().all(is_wrong);
         let rows: Vec<_> = judged.iter().filter_map(|judged| right_row(verifier, judged)).collect();
-        if rows.is_empty() {
-            continue;
+        if !rows.is_empty() {
+            let written = verifier.node.rewrite(rows).await?.written;
+            done.written += written;
+            done.moved = true;
+            verifier.report(|progress| progress.repaired += written);
         }
-        let report = verifier.node.rewrite(rows).await?;
-        total.written += report.written;
-        total.changed += report.changed;
-        verifier.report(|progress| progress.repaired += report.written);
     }
-    Ok(total)
+    Ok(done)
 }
 
 /// The row to be written, where the place is wrong and it can be told which is right.

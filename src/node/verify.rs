@@ -38,6 +38,8 @@ use crate::{
 const PLACES_MAX: usize = 200_000;
 /// How many places are looked into at once.
 const PLACES_AT_ONCE: usize = 256;
+/// How many peers an error names.
+const PEERS_NAMED_MAX: usize = 20;
 /// How many differences are shown.
 const SHOWN_MAX: usize = 1_000;
 /// How long the peer may take to take its snapshot, what is left of an earlier comparison included.
@@ -340,7 +342,7 @@ fn origin_of(node: &Node, site: &str) -> Result<Origin, VerifyError> {
                 "" => format!("{} (not met yet)", peer.address),
                 site => site.to_owned(),
             };
-            let known: Vec<_> = peers.iter().map(names).collect();
+            let known: Vec<_> = peers.iter().take(PEERS_NAMED_MAX).map(names).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             Err(VerifyError::UnknownPeer { site: site.chars().take(80).collect(), known })
         }
