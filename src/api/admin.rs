@@ -6,9 +6,11 @@ use crate::{
     node::Node,
     wire::{
         error::AnswerError,
-        proto::{StatusRequest, StatusResponse, admin_service_server::AdminService},
+        proto::{StatusRequest, StatusResponse, VerifyRequest, admin_service_server::AdminService},
     },
 };
+
+use super::verify::{self, VerifyStream};
 
 /// Answers operators.
 #[derive(Debug)]
@@ -24,6 +26,15 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type VerifyStream = VerifyStream;
+
+    async fn verify(
+        &self,
+        request: Request<VerifyRequest>,
+    ) -> Result<Response<VerifyStream>, Status> {
+        Ok(Response::new(verify::start(self.node.clone(), request.into_inner().into())))
+    }
+
     async fn status(
         &self,
         _request: Request<StatusRequest>,

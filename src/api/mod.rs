@@ -4,7 +4,8 @@
 //! key_value.rs  reads and writes
 //! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
-//! admin.rs      the state of the node
+//! admin.rs      what an operator asks
+//! verify.rs     whether a peer has the same rows
 //! bounded.rs    how many requests run at once, and for how long
 //! ```
 //!
@@ -20,6 +21,7 @@ mod bounded;
 mod bulk;
 mod key_value;
 mod scan;
+mod verify;
 
 use std::time::Duration;
 

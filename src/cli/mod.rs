@@ -27,6 +27,7 @@ mod status;
 mod status_json;
 mod status_text;
 mod value;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -75,6 +76,7 @@ commands! {
     Insert => insert,
     Scan => scan,
     Status => status,
+    Verify => verify,
     Config => config,
     Compact => compact,
     Bench => bench,

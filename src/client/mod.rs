@@ -17,6 +17,7 @@ mod error;
 mod nodes;
 mod scan;
 mod session;
+mod verify;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
 pub use session::Session;
+pub use verify::Verify;
 
 use nodes::{Nodes, Repeat};
 
@@ -324,6 +326,21 @@ impl Client {
                 node.admin.status(request).await
             })
             .await
+    }
+
+    /// Begins to compare the rows of the node in use with those of one of its peers.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn verify(&mut self, request: proto::VerifyRequest) -> Result<Verify, ClientError> {
+        let stream = self
+            .nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.verify(request).await
+            })
+            .await?;
+        Ok(Verify::new(stream, self.nodes.in_use().to_owned(), self.nodes.request_timeout()))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
-use super::{Capabilities, Joining, ranges::Comparison};
+use super::{
+    Capabilities, Joining,
+    compare::{Answer, Ask},
+    ranges::Comparison,
+};
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -27,6 +31,20 @@ pub enum Frame {
     ReconcileQuestion(Comparison),
     /// The answer from there.
     ReconcileAnswer(Comparison),
+    /// A question of the comparison `id`.
+    Compare {
+        /// Tells the comparisons of one stream apart.
+        id: u64,
+        /// The question.
+        ask: Ask,
+    },
+    /// The answer to one.
+    Compared {
+        /// As asked.
+        id: u64,
+        /// The answer.
+        answer: Answer,
+    },
     /// With whom the sender of this frame has a link.
     Linked(Vec<Origin>),
     /// The stream ends.

@@ -3,6 +3,7 @@
 //! ```text
 //! capability.rs what a node can do beyond that, and whether a link uses it
 //! clock.rs      the hybrid logical clock
+//! compare.rs    what two nodes say when one asks how their stores differ
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
 //! known.rs      what each member is known to have incorporated
@@ -10,6 +11,7 @@
 //! ranges/       where two stores differ, for few bytes
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
 //! sender.rs     what the other side lacks, and from where on to send it
+//! verdict.rs    whether a difference is one, and which side is right
 //! ```
 //!
 //! Time is handed in as milliseconds since the Unix epoch, UTC, so that a whole cluster runs in
@@ -17,6 +19,7 @@
 
 mod capability;
 mod clock;
+pub mod compare;
 mod frame;
 mod handshake;
 mod known;
@@ -24,6 +27,7 @@ mod members;
 pub mod ranges;
 mod receiver;
 mod sender;
+pub mod verdict;
 
 pub use capability::{Capabilities, Compression, SLOW_ROUND_TRIP};
 pub use clock::Clock;

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::{
     Shared,
+    comparing::Comparing,
     links::{self, Peer},
     notes::Notes,
     session::Session,
@@ -172,22 +173,28 @@ where
     });
     tracing::info!(site = %theirs.site, origin = %peer, ?direction, "link up");
 
+    let (comparing, questions) = Comparing::new();
     let session = Session {
         shared,
         node,
         peer,
         handle: &handle,
         notes: Notes::default(),
+        comparing,
         hello_sent,
         peer_can: theirs.capabilities,
     };
     let receiving = session.receive(&mut incoming);
     let sending = session.send(&out, theirs.heads.clone());
+    let asking = session.ask(&out, node.calls().open(peer), questions.answered);
+    let answering = session.answer(&out, questions.asked);
     let ended = tokio::select! {
         // The receiving half first: the Want that it leaves at once tells the peer the round trip.
         biased;
         error = receiving => error,
         error = sending => error,
+        error = asking => error,
+        error = answering => error,
         () = admitted.superseded.cancelled() => LinkError::Duplicate,
         () = shared.shutdown.cancelled() => LinkError::Shutdown,
     };

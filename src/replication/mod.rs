@@ -8,6 +8,7 @@
 //! session.rs   deltas both ways: the receiving and the sending half
 //! reconcile.rs where this store stands below the peer's floor
 //! notes.rs     what the one leaves for the other
+//! comparing.rs questions about the peer's rows, and answers to its own
 //! merges.rs    parts of deltas on their way into commits
 //! relay.rs     when to pass on what another site wrote
 //! ```
@@ -15,6 +16,7 @@
 //! The rules are [`protocol`](crate::protocol)'s; here are the sockets and the timers.
 
 mod accept;
+mod comparing;
 mod dial;
 mod exchange;
 mod links;

@@ -6,6 +6,8 @@
 //! node's bell     --> send()    --> outgoing frames <-+
 //! ```
 //!
+//! Questions about rows, and the answers to them, are `comparing.rs`'s.
+//!
 //! The two halves share only [`Notes`], which are overwritten, never queued. So the receiving half
 //! never waits for the sending one, and two nodes that both have much to send cannot lock up.
 
@@ -20,6 +22,7 @@ use tonic::Status;
 
 use super::{
     Shared,
+    comparing::Comparing,
     exchange::{LinkError, error_of, next_frame},
     merges::Merges,
     notes::Notes,
@@ -58,6 +61,7 @@ pub(super) struct Session<'l> {
     pub(super) peer: Origin,
     pub(super) handle: &'l PeerHandle,
     pub(super) notes: Notes,
+    pub(super) comparing: Comparing,
     /// When our hello went out.
     pub(super) hello_sent: Instant,
     pub(super) peer_can: Capabilities,
@@ -182,6 +186,8 @@ impl Session<'_> {
                     self.notes.leave(|notes| notes.peer_linked = Some(origins));
                 }
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
+                Frame::Compare { id, ask } => self.comparing.on_ask(id, ask),
+                Frame::Compared { id, answer } => self.comparing.on_answer(id, answer),
                 Frame::Hello(_) | Frame::Join | Frame::Welcome(_) | Frame::Unknown => {}
             }
         }

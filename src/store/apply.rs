@@ -4,8 +4,12 @@
 //! requests of many callers --> [ stamp or merge | rows, known, heads, conflicts ] --> one batch
 //! ```
 //!
+//! What is written once more, to put right what differs between two stores, is in `apply/rewrite.rs`.
+//!
 //! Stamps are given here, inside the transaction; a row, what is known of it and the record of a
 //! conflict stand or fall together.
+
+mod rewrite;
 
 use std::{
     borrow::Cow,
@@ -39,6 +43,42 @@ pub(super) struct Finished {
     pub(super) cluster: Option<Cluster>,
     /// Rows that were taken away, without a tombstone.
     pub(super) rows_removed: u64,
+}
+
+/// What stands in a place.
+pub(super) enum Stands {
+    Nothing,
+    Row(Body),
+    /// Bytes that are no row, but still tell which write it was: a greater one puts the place right.
+    Damaged(Version),
+}
+
+impl Stands {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Stands::Nothing)
+    }
+
+    pub(super) fn into_body(self) -> Option<Body> {
+        match self {
+            Stands::Row(body) => Some(body),
+            Stands::Nothing | Stands::Damaged(_) => None,
+        }
+    }
+
+    fn body(&self) -> Option<&Body> {
+        match self {
+            Stands::Row(body) => Some(body),
+            Stands::Nothing | Stands::Damaged(_) => None,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        match self {
+            Stands::Nothing => None,
+            Stands::Row(body) => Some(body.version()),
+            Stands::Damaged(version) => Some(*version),
+        }
+    }
 }
 
 /// One commit under way, and what it has done so far.
@@ -179,12 +219,7 @@ impl<'t> Transaction<'t> {
     /// Whether the batch may be written at all: afterwards nothing refuses a part of it. Gives the
     /// ids of its sequence inserts, in order.
     fn check(&self, batch: &LocalBatch) -> Result<Result<Vec<u64>, RefusedError>, StoreError> {
-        let ahead_ms = self.clock.last().ms().saturating_sub(self.now_ms);
-        if ahead_ms > batch.drift_bound_ms {
-            let bound_ms = batch.drift_bound_ms;
-            return Ok(Err(RefusedError::ClockAhead { ahead_ms, bound_ms }));
-        }
-        if let Some(refused) = self.cluster.refuses_writes(self.origin, &self.heads) {
+        if let Err(refused) = self.check_writes(batch.drift_bound_ms) {
             return Ok(Err(refused));
         }
         let mut new_tables = Vec::new();
@@ -202,6 +237,15 @@ impl<'t> Transaction<'t> {
             }
         }
         self.next_ids(batch)
+    }
+
+    /// No write of this origin is stamped too far ahead of the wall clock, nor while it is no member.
+    fn check_writes(&self, bound_ms: u64) -> Result<(), RefusedError> {
+        let ahead_ms = self.clock.last().ms().saturating_sub(self.now_ms);
+        if ahead_ms > bound_ms {
+            return Err(RefusedError::ClockAhead { ahead_ms, bound_ms });
+        }
+        self.cluster.refuses_writes(self.origin, &self.heads).map_or(Ok(()), Err)
     }
 
     /// For each sequence insert the next id of its table whose place was never used, nor is named
@@ -260,38 +304,38 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Version, bool), StoreError> {
         let (place, spot) = self.locate(id, key);
         let local = self.standing(spot, &place)?;
-        let mut known = match &local {
+        let mut known = match local.version() {
             None => Knowledge::default(),
-            Some(local) => {
+            Some(version) => {
                 let kept = self.kept_knowledge(&place)?;
                 if kept.is_some() {
                     self.batch.remove(Space::Known, &place);
                 }
-                let mut known = kept.unwrap_or_else(|| Knowledge::of(local));
-                let version = local.version();
+                let known = kept.or_else(|| local.body().map(Knowledge::of));
+                let mut known = known.unwrap_or_default();
                 known.context.raise(version.origin, version.hlc);
                 known
             }
         };
         known.seen = known.seen.max(self.horizon);
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
-        debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
+        debug_assert!(local.version().is_none_or(|local| local < version));
         let context = context_of_a_write(&known, self.origin);
         let parts =
             BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
-        self.rows_added += u64::from(local.is_none());
+        self.rows_added += u64::from(local.is_nothing());
         self.batch.put_row(spot, &place, table, |record| {
             parts.encode(record);
         });
-        if value.is_none() || expires_at_ms.is_some() || local.as_ref().is_some_and(may_die) {
-            self.note_death(&place, local.as_ref(), &Body::new(&parts));
+        if value.is_none() || expires_at_ms.is_some() || local.body().is_some_and(may_die) {
+            self.note_death(&place, local.body(), &Body::new(&parts));
         }
         if table.is_system() {
             let body = Body::new(&parts);
             self.learn(&Row { table: table.clone(), key: key.clone(), body });
         }
         self.place = place;
-        let existed = local.is_some_and(|local| local.is_live(self.now_ms));
+        let existed = local.body().is_some_and(|local| local.is_live(self.now_ms));
         Ok((version, existed))
     }
 
@@ -364,10 +408,17 @@ impl<'t> Transaction<'t> {
         row: &Row,
         report: &mut MergeReport,
     ) -> Result<(), StoreError> {
-        let Some(local) = self.standing(spot, place)? else {
-            self.rows_added += 1;
-            self.put_peers(place, spot, None, row, report);
-            return Ok(());
+        let local = match self.standing(spot, place)? {
+            Stands::Row(local) => local,
+            Stands::Damaged(version) if version >= row.body.version() => {
+                report.passed_over += 1;
+                return Ok(());
+            }
+            stands => {
+                self.rows_added += u64::from(stands.is_nothing());
+                self.put_peers(place, spot, None, row, report);
+                return Ok(());
+            }
         };
         if local.version() == row.body.version() {
             report.passed_over += 1;
@@ -452,8 +503,14 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {
-        self.batch.get_at(spot, Space::Rows, place)?.map(codec::body).transpose()
+    pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Stands, StoreError> {
+        Ok(match self.batch.get_at(spot, Space::Rows, place)? {
+            None => Stands::Nothing,
+            Some(bytes) => {
+                let version = codec::version_of_body(&bytes)?;
+                codec::body(bytes).map_or(Stands::Damaged(version), Stands::Row)
+            }
+        })
     }
 
     /// What is kept beside the row, where that is more than its writer knew.

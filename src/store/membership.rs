@@ -197,7 +197,7 @@ impl Transaction<'_> {
         for (table, key) in places {
             let id = self.table_id(table);
             let (place, spot) = self.locate(id, &key);
-            if let Some(body) = self.standing(spot, &place)? {
+            if let Some(body) = self.standing(spot, &place)?.into_body() {
                 rows.push(Row { table: table.clone(), key, body });
             }
         }
@@ -324,8 +324,7 @@ impl Transaction<'_> {
     fn rewrite(&mut self, table: &TableName, key: &Key, body: &Body) -> Result<(), StoreError> {
         let id = self.table_id(table);
         let (place, spot) = self.locate(id, key);
-        let stands = self.standing(spot, &place)?.is_some_and(|it| it.version() == body.version());
-        if stands {
+        if self.standing(spot, &place)?.version() == Some(body.version()) {
             let value = body.value();
             self.write_row(id, table, key, value.as_deref(), body.expires_at_ms())?;
         }

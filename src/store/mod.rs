@@ -74,7 +74,8 @@ pub use positions::Positions;
 pub use reconciliation::{ReconcileError, Reconciliation, Step};
 pub use request::{
     Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
-    Purged, Reconciled, RefusedError, RemoteBatch, Request, Written,
+    Purged, Reconciled, RefusedError, RemoteBatch, Request, Rewrite, RewriteBatch, RewriteReport,
+    Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
 pub use writer::Writer;

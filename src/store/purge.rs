@@ -42,7 +42,7 @@ impl Transaction<'_> {
             purged.looked_at += 1;
             let (from, place) = codec::split_dead_key(&key)?;
             let spot = Spot::of(Space::Rows, &place);
-            let Some(body) = self.standing(spot, &place)? else { continue };
+            let Some(body) = self.standing(spot, &place)?.into_body() else { continue };
             // Heads may lead the clocks that readers judge by.
             let expired_everywhere = |ms: u64| {
                 Hlc::at_ms(ms.saturating_add(drift_bound_ms).saturating_add(1)) <= horizon
@@ -75,7 +75,7 @@ impl Transaction<'_> {
             let Some(id) = self.names.id(table) else { continue };
             let (place, spot) = self.locate(id, key);
             // Written anew meanwhile, here or by a row that came in before: that one stands.
-            if let Some(body) = self.standing(spot, &place)?
+            if let Some(body) = self.standing(spot, &place)?.into_body()
                 && body.version() == *version
             {
                 self.take_away(&place, &body)?;

@@ -147,6 +147,7 @@ impl Writer {
             outcomes.push(match request {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
+                Request::Rewrite(batch) => Outcome::Rewritten(transaction.rewrite_all(batch)?),
                 Request::Advance => {
                     transaction.upkeep()?;
                     Outcome::Advanced
@@ -177,8 +178,8 @@ impl Writer {
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
         let speaks = |outcome: &Outcome| {
-            use Outcome::{Admitted, Advanced, Local};
-            matches!(outcome, Local(Ok(_)) | Advanced | Admitted(Ok(_)))
+            use Outcome::{Admitted, Advanced, Local, Rewritten};
+            matches!(outcome, Local(Ok(_)) | Rewritten(Ok(_)) | Advanced | Admitted(Ok(_)))
         };
         let Finished { mut batch, heads, names, cluster, rows_removed } =
             transaction.finish(outcomes.iter().any(speaks))?;

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{ReadError, WriteError},
+    node::{ReadError, VerifyError, WriteError},
     store::{RefusedError, StoreError},
 };
 
@@ -115,6 +115,26 @@ impl From<ReadError> for Status {
             ReadError::NotThereYet { .. } => Status::failed_precondition(error.to_string()),
             ReadError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<VerifyError> for Status {
+    fn from(error: VerifyError) -> Status {
+        let code = match error {
+            VerifyError::Store(error) => return error.into(),
+            VerifyError::Write(error) => return error.into(),
+            VerifyError::Itself(_) => Code::InvalidArgument,
+            VerifyError::UnknownPeer { .. } => Code::NotFound,
+            VerifyError::NotConnected { .. } | VerifyError::CannotBegin { .. } => {
+                Code::FailedPrecondition
+            }
+            VerifyError::Busy(_) => Code::ResourceExhausted,
+            VerifyError::Silent { .. } => Code::DeadlineExceeded,
+            VerifyError::LinkLost(_)
+            | VerifyError::RefusedByPeer { .. }
+            | VerifyError::Violation(_) => Code::Aborted,
+        };
+        Status::new(code, error.to_string())
     }
 }
 

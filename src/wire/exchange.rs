@@ -1,6 +1,7 @@
 //! Frames between nodes: proto <-> [`protocol`](crate::protocol).
 
 use super::{
+    compare::{compare_out, compared_out},
     compress,
     delta::{self, DeltaRow},
     proto,
@@ -10,7 +11,7 @@ use crate::{
     node::Rows,
     protocol::{
         Capabilities, Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Joining,
-        SequenceIds, Want, ranges::ComparisonError,
+        SequenceIds, Want, compare::COMPARED_ROWS_MAX, ranges::ComparisonError,
     },
 };
 
@@ -48,6 +49,9 @@ pub enum FrameError {
     /// A hash or a fingerprint that is not 16 bytes.
     #[error("peer: comparison: a hash of {0} bytes, not 16")]
     Hash(usize),
+    /// More rows in a comparison than may be asked for at once.
+    #[error("peer: comparison: {0} rows, more than {COMPARED_ROWS_MAX}")]
+    TooManyRows(usize),
     /// Compressed rows that are none.
     #[error("peer: rows_zstd: {0}: run the same release of lastword on both sides")]
     Compressed(String),
@@ -98,6 +102,8 @@ impl TryFrom<Option<proto::Frame>> for Frame {
                 let origins = linked.origins.iter().map(|origin| origin_in(origin));
                 Frame::Linked(origins.collect::<Result<_, _>>()?)
             }
+            Some(Kind::Compare(compare)) => compare.try_into()?,
+            Some(Kind::Compared(compared)) => compared.try_into()?,
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
                 reason: match goodbye.reason() {
                     proto::GoodbyeReason::Duplicate => GoodbyeReason::Duplicate,
@@ -137,6 +143,8 @@ impl From<Frame> for proto::Frame {
                 let comparison = Some(proto::Comparison::from(&comparison));
                 Some(Kind::ReconcileAnswer(proto::ReconcileAnswer { comparison }))
             }
+            Frame::Compare { id, ask } => Some(Kind::Compare(compare_out(id, ask))),
+            Frame::Compared { id, answer } => Some(Kind::Compared(compared_out(id, answer))),
             Frame::Linked(origins) => Some(Kind::Linked(proto::Linked {
                 origins: origins.into_iter().map(origin_out).collect(),
             })),
@@ -352,14 +360,14 @@ impl From<Row> for DeltaRow {
     }
 }
 
-fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
+pub(super) fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
     if heads.len() > HEADS_MAX {
         return Err(FrameError::TooManyOrigins(heads.len()));
     }
     heads.iter().map(|head| Ok((origin_in(&head.origin)?, Hlc::from_bits(head.hlc)))).collect()
 }
 
-fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
+pub(super) fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
     heads
         .iter()
         .map(|(origin, hlc)| proto::OriginHead { origin: origin_out(origin), hlc: hlc.bits() })

@@ -4,26 +4,30 @@
 //! exchange.rs  frames between nodes
 //! delta.rs     the frame that brings rows
 //! compress.rs  its rows as one compressed field
-//! ranges.rs    what they say when their stores are compared
+//! compare.rs   those that ask how two stores differ
+//! ranges.rs    ranges of rows in them
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
+//! verify.rs    whether two nodes have the same rows
 //! error.rs     errors -> canonical codes
 //! ```
 //!
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+mod compare;
 pub mod compress;
 pub mod delta;
 pub mod error;
 pub mod exchange;
 pub mod limits;
-pub mod ranges;
+mod ranges;
 pub mod rows;
 pub mod session;
 pub mod status;
+pub mod verify;
 
 /// The generated messages, clients and servers.
 #[expect(missing_docs, reason = "generated")]

@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) ttls: Vec<prost_types::Duration>,
     /// What Status answers.
     pub(crate) status: proto::StatusResponse,
+    /// What Verify answers.
+    pub(crate) verify: Vec<Result<proto::VerifyResponse, Status>>,
     rows: BTreeMap<(String, Bytes), proto::Row>,
     writes: u64,
 }
@@ -290,6 +292,17 @@ impl KeyValueService for FakeNode {
 
 #[tonic::async_trait]
 impl AdminService for FakeNode {
+    type VerifyStream = Pin<Box<dyn Stream<Item = Result<proto::VerifyResponse, Status>> + Send>>;
+
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        self.answer().await?;
+        let events = self.state().verify.clone();
+        Ok(Response::new(Box::pin(tokio_stream::iter(events))))
+    }
+
     async fn status(
         &self,
         _: Request<proto::StatusRequest>,

@@ -3,6 +3,7 @@
 //! ```text
 //! writes.rs     clients' writes, their order and their refusals
 //! merges.rs     peers' rows: what is dropped, lost, recorded, known
+//! rewrites.rs   rows written once more, and damaged ones
 //! clock.rs      stamps and heads across restarts and clocks that are set back
 //! purges.rs     dead rows, and when they may go
 //! sequences.rs  generated ids
@@ -22,6 +23,7 @@ mod hostile;
 mod merges;
 mod positions;
 mod purges;
+mod rewrites;
 mod sequences;
 mod snapshots;
 mod writes;
