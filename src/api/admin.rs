@@ -1,24 +1,39 @@
 //! What an operator asks a node.
 
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
+use super::conflicts::{self, ConflictStream};
 use crate::{
     node::Node,
     wire::{
+        conflicts as conflicts_wire,
         error::AnswerError,
-        proto::{StatusRequest, StatusResponse, admin_service_server::AdminService},
+        proto::{self, StatusRequest, StatusResponse, admin_service_server::AdminService},
     },
 };
+
+/// The most long answers under way at once.
+const STREAMS_MAX: usize = 4;
 
 /// Answers operators.
 #[derive(Debug)]
 pub(super) struct Admin {
     node: Node,
+    streams: Arc<Semaphore>,
 }
 
 impl Admin {
     pub(super) fn new(node: Node) -> Admin {
-        Admin { node }
+        Admin { node, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    }
+
+    /// A place for a long answer.
+    fn place(&self, what: &'static str) -> Result<OwnedSemaphorePermit, AnswerError> {
+        let place = Arc::clone(&self.streams).try_acquire_owned();
+        place.map_err(|_| AnswerError::TooManyStreams { what, streams_max: STREAMS_MAX })
     }
 }
 
@@ -33,5 +48,41 @@ impl AdminService for Admin {
             .await
             .map_err(|_| AnswerError::Fault)??;
         Ok(Response::new(status.into()))
+    }
+
+    type ListConflictsStream = ConflictStream;
+
+    async fn list_conflicts(
+        &self,
+        request: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<ConflictStream>, Status> {
+        let filter = conflicts_wire::list_in(request.into_inner())?;
+        let place = self.place("conflicts")?;
+        Ok(Response::new(conflicts::list(self.node.clone(), filter, place)?))
+    }
+
+    async fn get_conflict(
+        &self,
+        request: Request<proto::GetConflictRequest>,
+    ) -> Result<Response<proto::GetConflictResponse>, Status> {
+        let id = conflicts_wire::id_in(&request.into_inner().id)?;
+        let node = self.node.clone();
+        let found = tokio::task::spawn_blocking(move || conflicts::get(&node, id))
+            .await
+            .map_err(|_| AnswerError::Fault)??;
+        Ok(Response::new(found))
+    }
+
+    async fn restore_conflict(
+        &self,
+        request: Request<proto::RestoreConflictRequest>,
+    ) -> Result<Response<proto::RestoreConflictResponse>, Status> {
+        let id = conflicts_wire::id_in(&request.into_inner().id)?;
+        let (conflict, written) = self.node.restore(id).await?;
+        Ok(Response::new(proto::RestoreConflictResponse {
+            version: Some(written.version.into()),
+            table: conflict.loser.table.as_str().to_owned(),
+            key: written.key.bytes().clone(),
+        }))
     }
 }

@@ -4,7 +4,9 @@
 //! key_value.rs  reads and writes
 //! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
-//! admin.rs      the state of the node
+//! admin.rs      what operators ask
+//! conflicts.rs  the conflict journal
+//! paged.rs      long answers, a page at a time
 //! bounded.rs    how many requests run at once, and for how long
 //! ```
 //!
@@ -18,7 +20,9 @@
 mod admin;
 mod bounded;
 mod bulk;
+mod conflicts;
 mod key_value;
+mod paged;
 mod scan;
 
 use std::time::Duration;

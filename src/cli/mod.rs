@@ -11,6 +11,8 @@
 mod bench;
 mod compact;
 mod config;
+mod conflicts;
+mod conflicts_text;
 mod delete;
 mod demo;
 mod exit;
@@ -75,6 +77,7 @@ commands! {
     Insert => insert,
     Scan => scan,
     Status => status,
+    Conflicts => conflicts,
     Config => config,
     Compact => compact,
     Bench => bench,

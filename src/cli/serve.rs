@@ -19,7 +19,9 @@ use crate::{
     mirror,
     node::{Node, NodeConfig},
     replication::{self, Replication},
-    status, telemetry,
+    status,
+    store::JournalLimits,
+    telemetry,
     wire::limits::Limits,
 };
 
@@ -127,11 +129,17 @@ async fn until_shutdown<E: std::fmt::Display>(
 
 fn node_config(config: &Config) -> NodeConfig {
     let drift_ms = config.limits.clock_drift_max.as_millis();
+    let kept_ms = config.conflicts.kept_age_max.as_millis();
     NodeConfig {
         cluster: config.cluster.clone(),
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),
+        journal: JournalLimits {
+            bytes_max: config.conflicts.kept_bytes_max,
+            age_max_ms: u64::try_from(kept_ms).expect("at most ten years"),
+            ..JournalLimits::default()
+        },
         ..NodeConfig::new(&config.data, &config.site)
     }
 }

@@ -48,7 +48,20 @@ fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
     );
     text.line("Merged", rows(node.rows_merged));
     text.line("Held back", rows(node.rows_held_back));
-    text.line("Conflicts", format!("{} recorded", grouped(node.conflicts_recorded)));
+    text.line("Conflicts", conflicts(node));
+}
+
+fn conflicts(node: &proto::NodeStatus) -> String {
+    let recorded = format!("{} recorded", grouped(node.conflicts_recorded));
+    match node.conflicts_oldest_age_seconds {
+        Some(age) => format!(
+            "{recorded}, {} kept in {}, the oldest {} ago",
+            grouped(node.conflicts_kept),
+            size(node.conflicts_kept_bytes),
+            span(age)
+        ),
+        None => recorded,
+    }
 }
 
 fn write_peer(text: &mut Text, peer: &proto::PeerStatus, clock: &NodeClock) {

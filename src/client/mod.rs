@@ -12,6 +12,7 @@
 //!
 //! A clone shares the connections, and goes on with a session of its own.
 
+mod admin;
 mod bulk;
 mod error;
 mod nodes;
@@ -27,6 +28,7 @@ use tonic::Response;
 
 use crate::wire::proto;
 
+pub use admin::Parts;
 pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
@@ -311,19 +313,6 @@ impl Client {
             self.nodes.in_use().to_owned(),
             self.nodes.request_timeout(),
         ))
-    }
-
-    /// The state of the node in use, its links and its mirror.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn status(&mut self) -> Result<proto::StatusResponse, ClientError> {
-        self.nodes
-            .call(Repeat::Harmless, proto::StatusRequest {}, |mut node, request| async move {
-                node.admin.status(request).await
-            })
-            .await
     }
 }
 

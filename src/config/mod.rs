@@ -41,6 +41,11 @@ pub const READ_WAIT_MAX_BOUND: Duration = Duration::from_secs(60);
 /// own stamps, which may lead its clock by 3 s after a restart.
 pub const CLOCK_DRIFT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(3600);
+/// The bounds of [`Conflicts::kept_bytes_max`]: the largest row fits in.
+pub const CONFLICTS_KEPT_BYTES_BOUNDS: std::ops::RangeInclusive<u64> = 4 << 20..=4 << 30;
+/// The bounds of [`Conflicts::kept_age_max`].
+pub const CONFLICTS_KEPT_AGE_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
 /// Where client commands look for a node unless told otherwise.
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
 
@@ -72,6 +77,8 @@ pub struct Config {
     pub tables: Tables,
     /// What clients and peers may ask for.
     pub limits: Limits,
+    /// What of the conflict journal is kept.
+    pub conflicts: Conflicts,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -99,6 +106,16 @@ pub struct Limits {
     /// How far a peer's stamp may lead this clock before its row is held back, and this store's own
     /// before client writes are refused. Default 10 s, within [`CLOCK_DRIFT_MAX_BOUNDS`].
     pub clock_drift_max: Duration,
+}
+
+/// What of the conflict journal is kept; beyond, the oldest losers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflicts {
+    /// So many bytes. Default 64 MiB, within [`CONFLICTS_KEPT_BYTES_BOUNDS`].
+    pub kept_bytes_max: u64,
+    /// How long ago the loser may have been stamped. Default 30 days, within
+    /// [`CONFLICTS_KEPT_AGE_BOUNDS`].
+    pub kept_age_max: Duration,
 }
 
 /// What is logged, and how.
@@ -142,6 +159,14 @@ impl Config {
                 })?,
                 clock_drift_max: read.required(&CLOCK_DRIFT_MAX, |text| {
                     parse::duration(text, CLOCK_DRIFT_MAX_BOUNDS)
+                })?,
+            },
+            conflicts: Conflicts {
+                kept_bytes_max: read.required(&CONFLICTS_KEPT_MAX_BYTES, |text| {
+                    parse::bytes(text, CONFLICTS_KEPT_BYTES_BOUNDS)
+                })?,
+                kept_age_max: read.required(&CONFLICTS_KEPT_MAX_AGE, |text| {
+                    parse::duration(text, CONFLICTS_KEPT_AGE_BOUNDS)
                 })?,
             },
             log: Log {

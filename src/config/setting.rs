@@ -212,6 +212,27 @@ pub const CLOCK_DRIFT_MAX: Setting = Setting {
     kind: Kind::Text,
     help: "How far a peer's stamp may lead this clock before its row is held back, 5s to 1h",
 };
+/// See [`Conflicts::kept_bytes_max`](super::Conflicts::kept_bytes_max).
+pub const CONFLICTS_KEPT_MAX_BYTES: Setting = Setting {
+    name: "conflicts.kept_max_bytes",
+    env: "LASTWORD_CONFLICTS_KEPT_MAX_BYTES",
+    flag: "conflicts-kept-max-bytes",
+    value_name: "SIZE",
+    default: "64MiB",
+    kind: Kind::Text,
+    help: "How much of the conflict journal is kept, 4MiB to 4096MiB: the oldest go first",
+};
+/// See [`Conflicts::kept_age_max`](super::Conflicts::kept_age_max).
+pub const CONFLICTS_KEPT_MAX_AGE: Setting = Setting {
+    name: "conflicts.kept_max_age",
+    env: "LASTWORD_CONFLICTS_KEPT_MAX_AGE",
+    flag: "conflicts-kept-max-age",
+    value_name: "DURATION",
+    default: "30days",
+    kind: Kind::Text,
+    help: "How long ago a losing write may have been made for the conflict journal to keep it, 1h to \
+           3650days: longer than any site is away",
+};
 /// See [`Log::filter`](super::Log::filter).
 pub const LOG: Setting = Setting {
     name: "log",
@@ -234,7 +255,7 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are shown.
-pub const ALL: [&Setting; 19] = [
+pub const ALL: [&Setting; 21] = [
     &CLUSTER,
     &SITE,
     &DATA,
@@ -252,6 +273,8 @@ pub const ALL: [&Setting; 19] = [
     &GET_MANY_KEYS_MAX,
     &READ_WAIT_MAX,
     &CLOCK_DRIFT_MAX,
+    &CONFLICTS_KEPT_MAX_BYTES,
+    &CONFLICTS_KEPT_MAX_AGE,
     &LOG,
     &LOG_FORMAT,
 ];

@@ -63,6 +63,10 @@ fn the_defaults() {
             read_wait_max: Duration::from_secs(2),
             clock_drift_max: Duration::from_millis(DRIFT_BOUND_MS_DEFAULT),
         },
+        conflicts: Conflicts {
+            kept_bytes_max: 64 << 20,
+            kept_age_max: Duration::from_secs(30 * 24 * 3600),
+        },
         log: Log { filter: "info".to_owned(), format: LogFormat::Text },
     };
     assert_eq!(config, expected);
@@ -96,6 +100,10 @@ fn a_whole_file() {
         get_many_keys_max = "50"
         read_wait_max = "500ms"
         clock_drift_max = "1m"
+
+        [conflicts]
+        kept_max_bytes = "8MiB"
+        kept_max_age = "90days"
         "#,
         &[],
         &[],
@@ -109,6 +117,8 @@ fn a_whole_file() {
     assert_eq!(config.limits.value_bytes_max, 65_536);
     assert_eq!(config.limits.batch_mutations_max, 30);
     assert_eq!(config.limits.read_wait_max, Duration::from_millis(500));
+    assert_eq!(config.conflicts.kept_bytes_max, 8 << 20);
+    assert_eq!(config.conflicts.kept_age_max, Duration::from_secs(90 * 24 * 3600));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.mysql.unwrap().port, 3307);
 }
@@ -227,6 +237,8 @@ fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
             "limits.batch_mutations_max (FILE): \"0\" is not a whole",
         ),
         ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
+        ("conflicts.kept_max_bytes = '1MiB'", "conflicts.kept_max_bytes (FILE): 1MiB is out of"),
+        ("conflicts.kept_max_age = '5m'", "conflicts.kept_max_age (FILE): 5m is out of bounds"),
         ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),
         ("log = 'lastword=loud'", "log (FILE): \"lastword=loud\" is not a filter"),
         ("log_format = 'xml'", "log_format (FILE): \"xml\" is neither text nor json"),

@@ -24,4 +24,4 @@ pub use key::{
     VALUE_BYTES_MAX_DEFAULT,
 };
 pub use merge::{Knowledge, Merged, Relation, Winner, merge, relation};
-pub use version::{Hlc, Origin, Version};
+pub use version::{Hlc, Origin, Version, VersionError};

@@ -3,6 +3,7 @@
 //! ```text
 //! writer.rs   many requests, one durable commit, then the bell
 //! pending.rs  what a caller waits on
+//! restore.rs  a write that lost a conflict, written again
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
 //! report.rs   what links and mirrors say of themselves, for status
@@ -20,6 +21,7 @@ mod mutation;
 mod pending;
 mod recent;
 mod report;
+mod restore;
 mod status;
 mod time;
 mod writer;
@@ -45,15 +47,16 @@ pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
 };
-pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
+pub use restore::RestoreError;
+pub use status::{Backlog, ConflictsStatus, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};
 
 use crate::{
     model::{Heads, Hlc, Origin, Row},
     protocol::SequenceIds,
     store::{
-        LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot, Store,
-        StoreConfig, StoreError, Writer, Written,
+        JournalLimits, LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot,
+        Store, StoreConfig, StoreError, Writer, Written,
     },
 };
 use members::Members;
@@ -79,6 +82,8 @@ pub struct NodeConfig {
     pub recent_bytes_max: usize,
     /// Memory for the store's page cache, in bytes.
     pub cache_bytes: usize,
+    /// What of the conflict journal is kept.
+    pub journal: JournalLimits,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
 }
@@ -96,6 +101,7 @@ impl NodeConfig {
             drift_bound_ms: crate::protocol::DRIFT_BOUND_MS_DEFAULT,
             recent_bytes_max: 32 << 20,
             cache_bytes: 256 << 20,
+            journal: JournalLimits::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -166,6 +172,7 @@ impl Node {
         let fresh_origin = Origin::from_bytes(*uuid::Uuid::new_v4().as_bytes());
         let store_config = StoreConfig {
             cache_bytes: config.cache_bytes,
+            journal: config.journal,
             ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();

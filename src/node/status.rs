@@ -32,8 +32,8 @@ pub struct NodeStatus {
     pub store_bytes: u64,
     /// What it has incorporated.
     pub heads: Vec<HeadStatus>,
-    /// Conflicts ever recorded here.
-    pub conflicts_recorded: u64,
+    /// The conflict journal.
+    pub conflicts: ConflictsStatus,
     /// Rows merged from peers since the start.
     pub rows_merged: u64,
     /// Rows of clients since the start.
@@ -48,6 +48,19 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// The mirror, where there is one.
     pub mirror: Option<MirrorStatus>,
+}
+
+/// The conflict journal in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ConflictsStatus {
+    /// Conflicts ever recorded here.
+    pub recorded: u64,
+    /// Those that the journal holds now.
+    pub kept: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// Wall time less the stamp of the oldest loser held.
+    pub oldest_age_seconds: Option<f64>,
 }
 
 /// Up to where one origin's writes are here.
@@ -171,7 +184,7 @@ impl Node {
                     age_seconds: seconds(age_ms(hlc, now_ms)),
                 })
                 .collect(),
-            conflicts_recorded: shared.store.conflicts_recorded()?,
+            conflicts: self.conflicts_status(now_ms)?,
             rows_merged: shared.counters.rows_merged.load(Ordering::Relaxed),
             rows_written: shared.counters.rows_written.load(Ordering::Relaxed),
             commits: shared.counters.commits.load(Ordering::Relaxed),
@@ -179,6 +192,16 @@ impl Node {
             writes_refused_reason: self.writes_refused_reason().unwrap_or_default(),
             peers,
             mirror,
+        })
+    }
+
+    fn conflicts_status(&self, now_ms: u64) -> Result<ConflictsStatus, StoreError> {
+        let totals = self.shared.store.journal_totals()?;
+        Ok(ConflictsStatus {
+            recorded: totals.recorded,
+            kept: totals.kept,
+            kept_bytes: totals.kept_bytes,
+            oldest_age_seconds: totals.oldest.map(|hlc| seconds(age_ms(hlc, now_ms))),
         })
     }
 }

@@ -52,6 +52,12 @@ pub(super) struct Metrics {
     rows_merged: Counter,
     /// Concurrent writes of one key ever recorded here.
     conflicts_recorded: Counter,
+    /// Conflicts that the journal holds now.
+    conflicts_kept: Count,
+    /// Their bytes.
+    conflicts_kept_bytes: Count,
+    /// Age of the oldest of them; 0: there is none.
+    conflicts_oldest_age_seconds: Real,
     /// Rows held back now because their stamps are too far ahead.
     rows_held_back: Count,
     /// 1 while clients' writes are refused.
@@ -138,7 +144,11 @@ impl Metrics {
         set(&self.commits, status.commits);
         set(&self.rows_written, status.rows_written);
         set(&self.rows_merged, status.rows_merged);
-        set(&self.conflicts_recorded, status.conflicts_recorded);
+        set(&self.conflicts_recorded, status.conflicts.recorded);
+        self.conflicts_kept.set(status.conflicts.kept);
+        self.conflicts_kept_bytes.set(status.conflicts.kept_bytes);
+        self.conflicts_oldest_age_seconds
+            .set(status.conflicts.oldest_age_seconds.unwrap_or_default());
         self.rows_held_back.set(status.rows_held_back);
         self.writes_refused.set(u64::from(!status.writes_refused_reason.is_empty()));
         self.head_age_seconds.clear();
@@ -173,6 +183,21 @@ impl Metrics {
             "conflicts_recorded",
             "Concurrent writes of one key ever recorded here",
             self.conflicts_recorded.clone(),
+        );
+        r.register(
+            "conflicts_kept",
+            "Conflicts that the journal holds now",
+            self.conflicts_kept.clone(),
+        );
+        r.register(
+            "conflicts_kept_bytes",
+            "Bytes of the conflicts that the journal holds now",
+            self.conflicts_kept_bytes.clone(),
+        );
+        r.register(
+            "conflicts_oldest_age_seconds",
+            "Age of the oldest conflict that the journal holds",
+            self.conflicts_oldest_age_seconds.clone(),
         );
         r.register(
             "rows_held_back",
@@ -308,6 +333,9 @@ mod tests {
             "# TYPE lastword_commits counter",
             "lastword_commits_total 7",
             "lastword_rows 1234",
+            "lastword_conflicts_recorded_total 3",
+            "lastword_conflicts_kept 2",
+            "lastword_conflicts_oldest_age_seconds 7200.0",
             "lastword_peer_connected{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
             "lastword_peer_behind_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.8",
             "lastword_peer_clock_offset_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} -0.012",

@@ -5,7 +5,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::node::{Backlog, Direction, LastError, MirrorStatus, NodeStatus, PeerStatus};
+use crate::node::{
+    Backlog, ConflictsStatus, Direction, LastError, MirrorStatus, NodeStatus, PeerStatus,
+};
 
 /// After so long the browser asks again.
 const REFRESH_SECONDS: u32 = 5;
@@ -84,11 +86,22 @@ fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
     row(html, "Rows written by clients", Count(status.rows_written))?;
     row(html, "Rows merged from peers", Count(status.rows_merged))?;
     row(html, "Durable commits", Count(status.commits))?;
-    row(html, "Conflicts recorded", Count(status.conflicts_recorded))?;
+    conflicts(html, &status.conflicts)?;
     row(html, "Rows held back", Alarm(status.rows_held_back))?;
     row(html, "Running since", Time(status.started_ms))?;
     row(html, "Origin", format_args!("<code>{}</code>", status.origin))?;
     html.write_str("</table></section>\n")
+}
+
+fn conflicts(html: &mut String, conflicts: &ConflictsStatus) -> fmt::Result {
+    row(html, "Conflicts recorded", Count(conflicts.recorded))?;
+    let kept = format!("{} · {}", Count(conflicts.kept), Bytes(conflicts.kept_bytes));
+    match conflicts.oldest_age_seconds {
+        Some(age) => {
+            row(html, "Conflicts kept", format_args!("{kept} · the oldest {} ago", Seconds(age)))
+        }
+        None => row(html, "Conflicts kept", "none"),
+    }
 }
 
 fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
@@ -325,7 +338,12 @@ pub(super) mod tests {
                 hlc: Hlc::at_ms(1_760_000_060_000),
                 age_seconds: 0.0,
             }],
-            conflicts_recorded: 3,
+            conflicts: ConflictsStatus {
+                recorded: 3,
+                kept: 2,
+                kept_bytes: 2_048,
+                oldest_age_seconds: Some(7_200.0),
+            },
             rows_merged: 4,
             rows_written: 5,
             commits: 7,
@@ -374,6 +392,7 @@ pub(super) mod tests {
             "<h1>fra</h1>",
             "cluster shop",
             "3.0 MiB",
+            "2 · 2.0 KiB · the oldest 2.0 h ago",
             "nyc",
             "0.8 s",
             "1.5 min · 1\u{202f}234\u{202f}567 rows · 5.0 GiB",

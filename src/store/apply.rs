@@ -9,17 +9,17 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
-    ops::Bound,
+    collections::{HashMap, HashSet},
 };
 
 use bytes::Bytes;
 
 use super::{
-    CONFLICTS_KEPT_MAX, LocalBatch, LocalWrite, MergeReport, Operation, Published, RefusedError,
+    JournalLimits, LocalBatch, LocalWrite, MergeReport, Operation, Published, RefusedError,
     RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
     batch::Batch,
     codec::{self, TableId},
+    journal::Additions,
     memory::Spot,
     tables::{self, Space},
 };
@@ -50,7 +50,7 @@ pub(super) struct Transaction<'t> {
     last_table: Option<(TableName, TableId)>,
     /// Where the place of the row under way is put together.
     place: Vec<u8>,
-    conflicts_recorded: u64,
+    journal: Additions,
     rows_added: u64,
     batch: Batch,
 }
@@ -73,14 +73,18 @@ impl<'t> Transaction<'t> {
             durable_heads: &published.heads,
             last_table: None,
             place: Vec::new(),
-            conflicts_recorded: 0,
+            journal: Additions::default(),
             rows_added: 0,
             batch,
         }
     }
 
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
-    pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
+    pub(super) fn finish(
+        mut self,
+        speaks: bool,
+        journal_limits: &JournalLimits,
+    ) -> Result<Finished, StoreError> {
         if speaks {
             self.heads.raise(self.origin, self.clock.last());
         }
@@ -93,40 +97,12 @@ impl<'t> Transaction<'t> {
             let rows = self.batch.number(Space::State, tables::STATE_ROWS)? + self.rows_added;
             self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
         }
-        if self.conflicts_recorded > 0 {
-            self.trim_journal()?;
-        }
+        self.journal.settle(&mut self.batch, journal_limits, self.now_ms)?;
         let names = match self.names {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
         };
         Ok(Finished { batch: self.batch, heads: self.heads, names })
-    }
-
-    /// Counts the conflicts, and lets the oldest go that are too many.
-    fn trim_journal(&mut self) -> Result<(), StoreError> {
-        let total = self.batch.number(Space::State, tables::STATE_CONFLICTS_TOTAL)?
-            + self.conflicts_recorded;
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_TOTAL, total);
-        let mut kept = self.batch.number(Space::State, tables::STATE_CONFLICTS_KEPT)?
-            + self.conflicts_recorded;
-        if kept > CONFLICTS_KEPT_MAX {
-            let excess = usize::try_from(kept - CONFLICTS_KEPT_MAX).unwrap_or(usize::MAX);
-            let mut oldest: BTreeSet<Vec<u8>> =
-                self.batch.keys_put(Space::Conflicts).map(<[u8]>::to_vec).collect();
-            let all = (Bound::Unbounded, Bound::Unbounded);
-            let mut standing = self.batch.view().range(Space::Conflicts, all.0, all.1)?;
-            for _ in 0..excess {
-                let Some((key, _)) = standing.next()? else { break };
-                oldest.insert(key.to_vec());
-            }
-            for key in oldest.iter().take(excess) {
-                self.batch.remove(Space::Conflicts, key);
-                kept -= 1;
-            }
-        }
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_KEPT, kept);
-        Ok(())
     }
 
     pub(super) fn write_all(
@@ -339,7 +315,8 @@ impl<'t> Transaction<'t> {
             Winner::Local => (&local, &row.body),
         };
         if merged.conflict && !row.table.is_system() {
-            self.record(standing.version(), &Row { body: loser.clone(), ..row.clone() })?;
+            let loser = Row { body: loser.clone(), ..row.clone() };
+            self.journal.record(&mut self.batch, standing.version(), &loser)?;
             report.conflicts += 1;
         }
         if merged.known != Knowledge::of(standing) {
@@ -358,16 +335,6 @@ impl<'t> Transaction<'t> {
         let bytes = row.body.bytes();
         self.batch.put_row(spot, place, &row.table, |record| record.extend_from_slice(bytes));
         report.stored += 1;
-    }
-
-    /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
-    fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
-        let key = codec::conflict_key(loser.body.version());
-        if self.batch.get(Space::Conflicts, &key)?.is_none() {
-            self.conflicts_recorded += 1;
-        }
-        self.batch.put(Space::Conflicts, &key, &codec::conflict_value(winner, loser));
-        Ok(())
     }
 
     fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {

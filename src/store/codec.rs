@@ -63,6 +63,16 @@ pub(super) fn conflict_key(loser: Version) -> [u8; 24] {
     key
 }
 
+/// What [`conflict_key`] made.
+pub(super) fn split_conflict_key(key: &[u8]) -> Result<Version, StoreError> {
+    const DAMAGED: StoreError = StoreError::Damaged("a key of the conflict journal");
+    let (hlc, origin) = key.split_first_chunk::<8>().ok_or(DAMAGED)?;
+    Ok(Version {
+        hlc: Hlc::from_bits(u64::from_be_bytes(*hlc)),
+        origin: Origin::from_bytes(origin.try_into().map_err(|_| DAMAGED)?),
+    })
+}
+
 /// A conflict: winner's hlc and origin, 1 byte table length, table, 2 bytes key length, key, then
 /// the losing body.
 pub(super) fn conflict_value(winner: Version, loser: &Row) -> Vec<u8> {
@@ -85,11 +95,7 @@ pub(super) fn split_conflict_value(value: Bytes) -> Result<(Version, Row), Store
     let mut take =
         |length: usize| (rest.len() >= length).then(|| rest.split_to(length)).ok_or(DAMAGED);
     let winner = take(24)?;
-    let (hlc, origin) = winner.split_first_chunk::<8>().ok_or(DAMAGED)?;
-    let winner = Version {
-        hlc: Hlc::from_bits(u64::from_be_bytes(*hlc)),
-        origin: Origin::from_bytes(origin.try_into().map_err(|_| DAMAGED)?),
-    };
+    let winner = split_conflict_key(&winner)?;
     let table_bytes = usize::from(take(1)?.get_u8());
     let table = take(table_bytes)?;
     let table = std::str::from_utf8(&table).ok().and_then(|name| TableName::of_any(name).ok());

@@ -11,6 +11,7 @@
 //! view.rs      memory over redb, one consistent moment
 //! snapshot.rs  reads of it: one row, a range
 //! changes.rs   everything above some heads
+//! journal.rs   the conflicts that were recorded, and what of them is kept
 //! compact.rs   the file written anew, as small as it can be
 //! tables.rs    the redb tables: what each key and value is
 //! codec.rs     their bytes
@@ -35,6 +36,7 @@ mod compact;
 mod error;
 mod file;
 mod flush;
+mod journal;
 mod log;
 mod memory;
 mod request;
@@ -58,6 +60,7 @@ pub use changes::Changes;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
+pub use journal::{Conflict, Journal, JournalLimits, JournalTotals};
 pub use request::{
     Applied, LocalBatch, LocalWrite, MergeReport, Operation, Outcome, RefusedError, RemoteBatch,
     Request, Written,
@@ -84,8 +87,6 @@ pub const LOG_FILE: &str = "lastword.log";
 pub const FORMAT_VERSION: u64 = 2;
 /// How many tables clients may create.
 pub const TABLES_MAX: usize = 10_000;
-/// How many entries the conflict journal keeps: the oldest go first.
-pub const CONFLICTS_KEPT_MAX: u64 = 10_000;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -104,6 +105,8 @@ pub struct StoreConfig {
     pub move_rows: usize,
     /// Who moves them.
     pub moving: Moving,
+    /// What of the conflict journal is kept.
+    pub journal: JournalLimits,
 }
 
 impl StoreConfig {
@@ -118,6 +121,7 @@ impl StoreConfig {
             segment_bytes: log::SEGMENT_BYTES_DEFAULT,
             move_rows: 8_192,
             moving: Moving::Background,
+            journal: JournalLimits::default(),
         }
     }
 }
@@ -135,6 +139,7 @@ struct Shared {
     boot: u64,
     path: Option<std::path::PathBuf>,
     move_rows: usize,
+    journal: JournalLimits,
     published: RwLock<Published>,
 }
 
@@ -270,6 +275,7 @@ impl Store {
             boot: identity.boot,
             path,
             move_rows: config.move_rows.max(1),
+            journal: config.journal,
             published: RwLock::new(Published {
                 heads: Arc::new(heads),
                 tables: Arc::new(names),
@@ -332,24 +338,6 @@ impl Store {
                 Heads::from_bytes(&value).ok_or(StoreError::Damaged("a tentative vector"))
             }
         }
-    }
-
-    /// How many conflicts were ever recorded here.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts_recorded(&self) -> Result<u64, StoreError> {
-        self.published().view.number(tables::STATE_CONFLICTS_TOTAL)
-    }
-
-    /// How many conflicts the journal holds now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts_kept(&self) -> Result<u64, StoreError> {
-        self.published().view.number(tables::STATE_CONFLICTS_KEPT)
     }
 
     fn published(&self) -> Published {

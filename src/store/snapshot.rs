@@ -7,7 +7,7 @@ use super::{
     tables::Space,
     view::{Range, View},
 };
-use crate::model::{Body, Heads, Hlc, Key, Row, TableName, Version};
+use crate::model::{Body, Heads, Hlc, Key, Row, TableName};
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
@@ -116,22 +116,7 @@ impl Snapshot {
         self.view().number(super::tables::STATE_ROWS)
     }
 
-    /// The conflict journal, oldest loser first: the winner's version and the losing row.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts(&self) -> Result<Vec<(Version, Row)>, StoreError> {
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        let mut journal = self.view().range(Space::Conflicts, all.0, all.1)?;
-        let mut conflicts = Vec::new();
-        while let Some((_, value)) = journal.next()? {
-            conflicts.push(codec::split_conflict_value(value)?);
-        }
-        Ok(conflicts)
-    }
-
-    fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.published.view
     }
 }

@@ -39,6 +39,9 @@ const META_FLUSHED: &str = "log_flushed";
 pub(super) const STATE_CEILING: &[u8] = b"clock_ceiling";
 pub(super) const STATE_CONFLICTS_TOTAL: &[u8] = b"conflicts_total";
 pub(super) const STATE_CONFLICTS_KEPT: &[u8] = b"conflicts_kept";
+pub(super) const STATE_CONFLICTS_BYTES: &[u8] = b"conflicts_kept_bytes";
+/// The journal holds no key below this one.
+pub(super) const STATE_CONFLICTS_FROM: &[u8] = b"conflicts_from";
 pub(super) const STATE_ROWS: &[u8] = b"rows";
 
 /// The definition of a space's table.

@@ -140,7 +140,7 @@ impl Writer {
         let speaks =
             |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
         let Finished { mut batch, heads, names } =
-            transaction.finish(outcomes.iter().any(speaks))?;
+            transaction.finish(outcomes.iter().any(speaks), &self.store.shared.journal)?;
         if batch.is_empty() {
             // What came by another way already is not worth a wait for the disk.
             let heads = self.store.heads();

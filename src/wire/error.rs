@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{ReadError, WriteError},
+    node::{ReadError, RestoreError, WriteError},
     store::{RefusedError, StoreError},
 };
 
@@ -50,6 +50,36 @@ pub enum AnswerError {
         /// The bound.
         age_max: Duration,
     },
+    /// Another stream that an operator asked for: its client takes nothing.
+    #[error(
+        "{what}: nothing was taken for {} s, so it was let go: ask again, and read faster",
+        .stall_max.as_secs_f64()
+    )]
+    StreamStalled {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        stall_max: Duration,
+    },
+    /// And one that takes too long.
+    #[error(
+        "{what}: it took longer than {} s, so it was let go: ask again, for less or over a faster \
+         line", .age_max.as_secs_f64()
+    )]
+    StreamTooOld {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        age_max: Duration,
+    },
+    /// There are as many of them as may be.
+    #[error("{what}: {streams_max} long answers to operators run now, as many as may: retry later")]
+    TooManyStreams {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        streams_max: usize,
+    },
     /// Any request.
     #[error(
         "request: not answered within {} s; whether a write in it stands is not known: send it \
@@ -67,10 +97,13 @@ pub enum AnswerError {
 impl From<AnswerError> for Status {
     fn from(error: AnswerError) -> Status {
         let code = match error {
-            AnswerError::AnswerTooLarge { .. } | AnswerError::TooManyScans { .. } => {
-                Code::ResourceExhausted
-            }
-            AnswerError::ScanStalled { .. } | AnswerError::ScanTooOld { .. } => Code::Aborted,
+            AnswerError::AnswerTooLarge { .. }
+            | AnswerError::TooManyScans { .. }
+            | AnswerError::TooManyStreams { .. } => Code::ResourceExhausted,
+            AnswerError::ScanStalled { .. }
+            | AnswerError::ScanTooOld { .. }
+            | AnswerError::StreamStalled { .. }
+            | AnswerError::StreamTooOld { .. } => Code::Aborted,
             AnswerError::TooSlow { .. } => Code::DeadlineExceeded,
             AnswerError::Fault => Code::Internal,
         };
@@ -118,6 +151,17 @@ impl From<ReadError> for Status {
     }
 }
 
+impl From<RestoreError> for Status {
+    fn from(error: RestoreError) -> Status {
+        match error {
+            RestoreError::Unknown(_) => Status::not_found(error.to_string()),
+            RestoreError::Expired { .. } => Status::failed_precondition(error.to_string()),
+            RestoreError::Store(error) => error.into(),
+            RestoreError::Write(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Status {
         tracing::error!(%error, "the store could not be read");
@@ -155,6 +199,9 @@ mod tests {
             AnswerError::TooManyScans { scans_max: 64 },
             AnswerError::ScanStalled { stall_max: Duration::from_secs(60) },
             AnswerError::ScanTooOld { age_max: Duration::from_secs(60) },
+            AnswerError::StreamStalled { what: "export", stall_max: Duration::from_secs(60) },
+            AnswerError::StreamTooOld { what: "export", age_max: Duration::from_secs(60) },
+            AnswerError::TooManyStreams { what: "export", streams_max: 4 },
             AnswerError::TooSlow { time_max: Duration::from_secs(30) },
             AnswerError::Fault,
         ] {

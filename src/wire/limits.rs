@@ -93,6 +93,10 @@ pub enum Problem {
     RequestTooLarge { bytes: usize, max: usize },
     #[error("given together with start or end: use either prefix, or start and end")]
     PrefixAndRange,
+    #[error(
+        "{0:?} is not the id of a conflict: it is HLC@ORIGIN, as lastword conflicts list shows it"
+    )]
+    ConflictId(String),
     #[error("not a token of this cluster: pass on unchanged what a node answered, or leave it out")]
     SessionMalformed,
     #[error("{} bytes long; no token is: pass on unchanged what a node answered", Grouped(*.0))]

@@ -1,6 +1,7 @@
 //! Generated proto, and the one place where it becomes domain values and back.
 //!
 //! ```text
+//! conflicts.rs the conflict journal
 //! exchange.rs  frames between nodes
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
@@ -12,6 +13,7 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod conflicts;
 pub mod error;
 pub mod exchange;
 pub mod limits;

@@ -6,12 +6,14 @@
 //! writes.rs   put, delete, insert, batch
 //! reads.rs    get, get many, sessions
 //! scans.rs    scan
+//! conflicts.rs the conflict journal
 //! limits.rs   at each limit a request passes, one above it is refused
 //! serving.rs  health, reflection, status, shutdown
 //! pages.rs    the HTTP server
 //! ```
 
 mod bulk;
+mod conflicts;
 mod limits;
 mod pages;
 mod reads;

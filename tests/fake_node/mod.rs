@@ -297,4 +297,28 @@ impl AdminService for FakeNode {
         self.answer().await?;
         Ok(Response::new(self.state().status.clone()))
     }
+
+    type ListConflictsStream =
+        Pin<Box<dyn Stream<Item = Result<proto::ListConflictsResponse, Status>> + Send>>;
+
+    async fn list_conflicts(
+        &self,
+        _: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<Self::ListConflictsStream>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn get_conflict(
+        &self,
+        _: Request<proto::GetConflictRequest>,
+    ) -> Result<Response<proto::GetConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn restore_conflict(
+        &self,
+        _: Request<proto::RestoreConflictRequest>,
+    ) -> Result<Response<proto::RestoreConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
 }

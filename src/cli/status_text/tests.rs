@@ -33,6 +33,9 @@ fn node() -> proto::NodeStatus {
             head("ffeeddcc-bbaa-9988-7766-554433221100", "", 800),
         ],
         conflicts_recorded: 3,
+        conflicts_kept: 2,
+        conflicts_kept_bytes: 2_048,
+        conflicts_oldest_age_seconds: Some(7_200.0),
         rows_merged: 88_000,
         rows_held_back: 1,
         rows_written: 45_000,
@@ -99,7 +102,7 @@ Node fra of cluster lastword
            Written: 45,000 rows in 1,200 commits
             Merged: 88,000 rows
          Held back: 1 row
-         Conflicts: 3 recorded
+         Conflicts: 3 recorded, 2 kept in 2.0 KiB, the oldest 2 h 0 min ago
 
 Peer nyc at http://127.0.0.1:7410
          Connected: Yes, dialled

@@ -107,10 +107,10 @@ fn a_conflict_is_recorded_once_with_the_losing_row() {
     let winner = theirs.body.version();
     assert_eq!(kept, [(winner, ours), (winner, loser.body.version())]);
     assert_eq!(conflicts[0].1.body.value().unwrap(), "ours");
-    assert_eq!(site.store().conflicts_recorded().unwrap(), 2);
-    assert_eq!(site.store().conflicts_kept().unwrap(), 2);
+    assert_eq!(site.store().journal_totals().unwrap().recorded, 2);
+    assert_eq!(site.store().journal_totals().unwrap().kept, 2);
     site.reopen();
-    assert_eq!(site.store().conflicts_recorded().unwrap(), 2);
+    assert_eq!(site.store().journal_totals().unwrap().recorded, 2);
     site.check();
 }
 
@@ -127,29 +127,8 @@ fn what_was_seen_or_is_equal_is_no_conflict() {
         ..peers_row("k", by, at(700, 0), &[], value)
     };
     assert_eq!(site.merge(vec![system(2, "a"), system(3, "b")]).conflicts, 0);
-    assert_eq!(site.store().conflicts_kept().unwrap(), 0);
+    assert_eq!(site.store().journal_totals().unwrap().kept, 0);
     site.check();
-}
-
-#[test]
-fn the_journal_keeps_the_newest_losers_and_counts_all() {
-    let mut site = Site::new(1);
-    let keys: Vec<Key> =
-        (0..CONFLICTS_KEPT_MAX + 20).map(|n| Key::new(format!("k{n}")).unwrap()).collect();
-    let rows = |by, count: u64| -> Vec<Row> {
-        let row = |(n, key): (usize, &Key)| Row {
-            key: key.clone(),
-            ..peers_row("-", by, at(1, count + n as u64), &[], if by == 2 { "a" } else { "b" })
-        };
-        keys.iter().enumerate().map(row).collect()
-    };
-    site.merge(rows(2, 0));
-    let report = site.merge(rows(3, 20_000));
-    assert_eq!(report.conflicts, CONFLICTS_KEPT_MAX + 20);
-    assert_eq!(site.store().conflicts_kept().unwrap(), CONFLICTS_KEPT_MAX);
-    assert_eq!(site.store().conflicts_recorded().unwrap(), CONFLICTS_KEPT_MAX + 20);
-    let oldest = site.store().snapshot().conflicts().unwrap()[0].1.body.version();
-    assert_eq!(oldest.hlc, at(1, 20));
 }
 
 #[test]
