@@ -246,6 +246,7 @@ async fn status_for_people_and_for_programs() {
                 "hlc": "18446744073709551615",
                 "age_seconds": 0.5,
             }],
+            "heads_text": "",
             "conflicts_recorded": 0,
             "conflicts_kept": 0,
             "conflicts_kept_bytes": 0,

@@ -1,5 +1,5 @@
 //! What operators do with records, by the program itself and with real nodes: conflicts that are looked
-//! at and taken back.
+//! at and taken back, deltas that are carried as files.
 
 mod common;
 
@@ -61,7 +61,8 @@ fn value_of(url: &str, key: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
-/// Two nodes that have never met write the same keys, then meet.
+/// Two nodes that have never met write the same keys; both writes meet at both of them, then they are
+/// linked.
 fn met_after_conflicts(keys: &[(&str, &str, &str)]) -> (Node, Node) {
     let fra = Node::new("fra").start();
     let mut nyc = Node::new("nyc").start();
@@ -69,17 +70,17 @@ fn met_after_conflicts(keys: &[(&str, &str, &str)]) -> (Node, Node) {
         done(&at(&fra.url(), &["put", "t", key, at_fra]));
         done(&at(&nyc.url(), &["put", "t", key, at_nyc]));
     }
+    // Over a link the first to merge may leave nothing to meet for the other.
+    let carried = Carried::new();
+    let (of_fra, of_nyc) = (carried.path("fra.lwd"), carried.path("nyc.lwd"));
+    export(&fra.url(), "nothing", &of_fra);
+    export(&nyc.url(), "nothing", &of_nyc);
+    for (node, file) in [(&nyc, of_fra), (&fra, of_nyc)] {
+        assert_eq!(import(&node.url(), &file)["conflicts"], keys.len());
+    }
     nyc.kill9();
     let mut nyc = nyc.peer(&fra.url());
     nyc.restart();
-    until("the conflicts to be recorded at both sites", LIMIT, || {
-        let recorded = |node: &Node| {
-            let status = json(&done(&at(&node.url(), &["status", "--json"])));
-            status["node"]["conflicts_recorded"].as_u64().unwrap()
-        };
-        let all = keys.len() as u64;
-        (recorded(&fra) == all && recorded(&nyc) == all).then_some(())
-    });
     (fra, nyc)
 }
 
@@ -144,4 +145,178 @@ fn a_write_that_lost_is_found_shown_and_restored_at_both_sites() {
     let unknown = format!("1@{}", id.split_once('@').unwrap().1);
     let text = complaint(&at(&fra, &["conflicts", "restore", "--yes", &unknown]), 1);
     assert!(text.contains("lastword conflicts list shows those"), "{text}");
+}
+
+/// A file in a folder of its own.
+struct Carried {
+    folder: tempfile::TempDir,
+}
+
+impl Carried {
+    fn new() -> Carried {
+        Carried { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The only files there are.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+fn export(url: &str, since: &str, file: &str) -> Value {
+    json(&done(&at(url, &["export", "--json", "--since", since, file])))
+}
+
+fn import(url: &str, file: &str) -> Value {
+    json(&done(&at(url, &["import", "--json", file])))
+}
+
+fn status(url: &str) -> Value {
+    json(&done(&at(url, &["status", "--json"])))
+}
+
+/// Every row of the table, byte for byte, with versions and expiry.
+fn rows(url: &str) -> String {
+    done(&at(url, &["scan", "t", "--json"]))
+}
+
+#[test]
+fn sites_without_a_line_converge_by_files_carried_both_ways() {
+    let (fra_node, nyc_node) = (Node::new("fra").start(), Node::new("nyc").start());
+    let (fra, nyc) = (fra_node.url(), nyc_node.url());
+    let carried = Carried::new();
+    let value = "v".repeat(100_000);
+    for n in 0..12 {
+        done(&at(&fra, &["put", "t", &format!("fra-{n}"), &value]));
+        done(&at(&nyc, &["put", "t", &format!("nyc-{n}"), &value]));
+    }
+    for (key, ttl) in [("both", "1h"), ("gone", "2h")] {
+        done(&at(&fra, &["put", "t", key, "from fra", "--ttl", ttl]));
+        done(&at(&nyc, &["put", "t", key, "from nyc"]));
+    }
+    done(&at(&nyc, &["delete", "t", "gone"]));
+
+    let first = carried.path("first.lwd");
+    let exported = export(&fra, "nothing", &first);
+    assert_eq!(
+        (&exported["rows"], &exported["since"]),
+        (&15.into(), &"h1.".into()),
+        "and fra's member row"
+    );
+    assert!(exported["bytes"].as_u64().unwrap() < 50_000, "compressed: {exported}");
+    assert_eq!(carried.names(), ["first.lwd"]);
+    let imported = import(&nyc, &first);
+    assert_eq!((&imported["claimed"], &imported["conflicts"]), (&true.into(), &2.into()));
+    assert_eq!(value_of(&nyc, "fra-7"), Some(value));
+    assert_eq!(status(&nyc)["node"]["heads_text"], imported["heads"]);
+
+    // What nyc was told by the file, fra need not be sent back; and nobody had to say what fra has.
+    let second = carried.path("second.lwd");
+    assert_eq!(export(&nyc, "fra", &second)["rows"], 15);
+    assert_eq!(import(&fra, &second)["conflicts"], 2);
+    assert_eq!(rows(&fra), rows(&nyc));
+    assert!(!rows(&fra).is_empty());
+    let conflicts = |url: &str| done(&at(url, &["conflicts", "list", "--json"]));
+    assert_eq!(conflicts(&fra), conflicts(&nyc), "the same two losers");
+
+    // The same file again does nothing.
+    let before = (rows(&nyc), status(&nyc)["node"]["conflicts_recorded"].clone());
+    let again = import(&nyc, &first);
+    assert_eq!((&again["rows"], &again["rows_stored"]), (&15.into(), &0.into()));
+    assert_eq!((&again["conflicts"], &again["claimed"]), (&0.into(), &true.into()));
+    assert_eq!((rows(&nyc), status(&nyc)["node"]["conflicts_recorded"].clone()), before);
+
+    // From now on a file holds what changed, and goes on where the other site stands.
+    done(&at(&fra, &["put", "t", "both", "later"]));
+    let third = carried.path("third.lwd");
+    assert_eq!(export(&fra, "nyc", &third)["rows"], 1);
+    let fourth = carried.path("fourth.lwd");
+    let by_heads = export(&fra, imported["heads"].as_str().unwrap(), &fourth);
+    assert!(by_heads["rows"].as_u64().unwrap() >= 1, "{by_heads}");
+    let text = done(&at(&nyc, &["import", &third]));
+    assert!(text.starts_with("from fra: 1 rows, 1 of them new here, 0 conflicts\n"), "{text}");
+    assert_eq!(value_of(&nyc, "both").as_deref(), Some("later"));
+    assert_eq!(rows(&fra), rows(&nyc));
+}
+
+#[test]
+fn a_file_that_is_not_for_a_node_is_refused_with_the_way_out() {
+    let fra_node = Node::new("fra").start();
+    let mut nyc_node = Node::new("nyc").start();
+    let lon_node = Node::new("lon").start();
+    let blog_node = Node::new("blog").flag("--cluster", "blog").start();
+    let (fra, nyc, lon) = (fra_node.url(), nyc_node.url(), lon_node.url());
+    let carried = Carried::new();
+    let (whole, gap) = (carried.path("whole.lwd"), carried.path("gap.lwd"));
+    done(&at(&fra, &["put", "t", "k", "v"]));
+    export(&fra, "nothing", &whole);
+    import(&nyc, &whole);
+    let back = carried.path("back.lwd");
+    export(&nyc, "fra", &back);
+    import(&fra, &back);
+    // What a site is known to have outlives the process.
+    nyc_node.restart();
+    export(&nyc, "fra", &back);
+    done(&at(&fra, &["put", "t", "l", "v"]));
+    export(&fra, "nyc", &gap);
+
+    let text = complaint(&at(&lon, &["import", &gap]), 1);
+    assert!(text.contains("there is a gap") && value_of(&lon, "l").is_none(), "{text}");
+    let since = text.trim_end().rsplit(' ').next().unwrap();
+    export(&fra, since, &gap);
+    assert_eq!(import(&lon, &gap)["claimed"], true);
+    assert_eq!(rows(&lon), rows(&fra));
+
+    let text = complaint(&at(&fra, &["import", &whole]), 1);
+    assert!(text.contains("this node wrote it itself"), "{text}");
+    let text = complaint(&at(&blog_node.url(), &["import", &whole]), 1);
+    assert!(text.contains("from cluster \"lastword\""), "{text}");
+    let text = complaint(&at(&fra, &["export", "--since", "par", &gap]), 1);
+    assert!(text.contains("known: nyc;"), "{text}");
+    let text = complaint(&at(&lon, &["export", "--since", "h1.x", &gap]), 1);
+    assert!(text.contains("heads: not heads as text"), "{text}");
+    // A file that cannot be written is no half a file.
+    let nowhere = carried.path("no/such/folder.lwd");
+    complaint(&at(&fra, &["export", "--since", "nothing", &nowhere]), 1);
+}
+
+#[test]
+fn a_file_that_was_cut_or_altered_is_refused_before_anything_is_merged() {
+    let (fra_node, nyc_node) = (Node::new("fra").start(), Node::new("nyc").start());
+    let (fra, nyc) = (fra_node.url(), nyc_node.url());
+    let carried = Carried::new();
+    let file = carried.path("file.lwd");
+    for n in 0..5 {
+        let letter = |i: u64| char::from(b'a' + u8::try_from((i * i + n) % 23).unwrap());
+        let value: String = (0..50_000).map(letter).collect();
+        done(&at(&fra, &["put", "t", &format!("k{n}"), &value]));
+    }
+    export(&fra, "nothing", &file);
+    let sound = std::fs::read(&file).unwrap();
+    let before = status(&nyc)["node"]["rows"].clone();
+    let bad = carried.path("bad.lwd");
+    let altered_at = |at: usize| {
+        let mut altered = sound.clone();
+        altered[at] ^= 1;
+        altered
+    };
+    let (middle, end) = (altered_at(sound.len() / 2), altered_at(sound.len() - 1));
+    let cut = &sound[..sound.len() - 1];
+    for (bytes, what) in [(cut, "cut short"), (&middle, "altered"), (&end, "altered")] {
+        std::fs::write(&bad, bytes).unwrap();
+        let text = complaint(&at(&nyc, &["import", &bad]), 1);
+        assert!(text.contains(what), "{text}");
+        assert_eq!(status(&nyc)["node"]["rows"], before, "nothing was merged");
+    }
+    std::fs::write(&bad, "something else").unwrap();
+    let text = complaint(&at(&nyc, &["import", &bad]), 1);
+    assert!(text.contains("not a delta file"), "{text}");
+    let text = complaint(&at(&nyc, &["import", &carried.path("nothing.lwd")]), 1);
+    assert!(text.contains("cannot read"), "{text}");
+    assert_eq!(import(&nyc, &file)["claimed"], true);
 }

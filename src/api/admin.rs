@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::conflicts::{self, ConflictStream};
+use super::{
+    conflicts::{self, ConflictStream},
+    export::{self, ExportStream},
+    import,
+};
 use crate::{
     node::Node,
     wire::{
-        conflicts as conflicts_wire,
+        carried, conflicts as conflicts_wire,
         error::AnswerError,
         proto::{self, StatusRequest, StatusResponse, admin_service_server::AdminService},
     },
@@ -17,17 +21,23 @@ use crate::{
 
 /// The most long answers under way at once.
 const STREAMS_MAX: usize = 4;
+/// The most imports: each follows the disk's pace.
+const IMPORTS_MAX: usize = 1;
+/// The path of the request that takes as long as it takes.
+pub(super) const IMPORT_PATH: &str = "/lastword.v1.AdminService/Import";
 
 /// Answers operators.
 #[derive(Debug)]
 pub(super) struct Admin {
     node: Node,
     streams: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
 }
 
 impl Admin {
     pub(super) fn new(node: Node) -> Admin {
-        Admin { node, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        let places = |max| Arc::new(Semaphore::new(max));
+        Admin { node, streams: places(STREAMS_MAX), imports: places(IMPORTS_MAX) }
     }
 
     /// A place for a long answer.
@@ -84,5 +94,28 @@ impl AdminService for Admin {
             table: conflict.loser.table.as_str().to_owned(),
             key: written.key.bytes().clone(),
         }))
+    }
+
+    type ExportStream = ExportStream;
+
+    async fn export(
+        &self,
+        request: Request<proto::ExportRequest>,
+    ) -> Result<Response<ExportStream>, Status> {
+        let since = carried::since_in(request.into_inner())?;
+        let place = self.place("export")?;
+        Ok(Response::new(export::start(self.node.clone(), since, place).await?))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<proto::ImportResponse>, Status> {
+        let _place = self.imports.try_acquire().map_err(|_| AnswerError::TooManyStreams {
+            what: "import",
+            streams_max: IMPORTS_MAX,
+        })?;
+        let imported = import::run(self.node.clone(), request.into_inner()).await?;
+        Ok(Response::new(imported))
     }
 }

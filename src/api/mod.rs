@@ -6,6 +6,8 @@
 //! scan.rs       a range of rows, streamed
 //! admin.rs      what operators ask
 //! conflicts.rs  the conflict journal
+//! export.rs     a delta, to be carried by hand
+//! import.rs     one that was
 //! paged.rs      long answers, a page at a time
 //! bounded.rs    how many requests run at once, and for how long
 //! ```
@@ -21,6 +23,8 @@ mod admin;
 mod bounded;
 mod bulk;
 mod conflicts;
+mod export;
+mod import;
 mod key_value;
 mod paged;
 mod scan;
@@ -130,7 +134,8 @@ pub async fn serve<R: ReplicationService>(
     let message_bytes_max = config.limits.request_bytes_max + MESSAGE_OVERHEAD_BYTES;
     let key_value = KeyValueServiceServer::new(KeyValue::new(node.clone(), config))
         .max_decoding_message_size(message_bytes_max);
-    let admin = AdminServiceServer::new(Admin::new(node.clone()));
+    let admin = AdminServiceServer::new(Admin::new(node.clone()))
+        .max_decoding_message_size(message_bytes_max);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -144,7 +149,10 @@ pub async fn serve<R: ReplicationService>(
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(Bounded::new(key_value, REQUESTS_IN_FLIGHT_MAX, request_time_max))
-        .add_service(Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max))
+        .add_service(
+            Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max)
+                .unless(admin::IMPORT_PATH),
+        )
         .add_service(replication)
         .add_service(health)
         .add_service(reflection().build_v1()?)

@@ -16,7 +16,9 @@ mod conflicts_text;
 mod delete;
 mod demo;
 mod exit;
+mod export;
 mod get;
+mod import;
 mod insert;
 mod output;
 mod put;
@@ -78,6 +80,8 @@ commands! {
     Scan => scan,
     Status => status,
     Conflicts => conflicts,
+    Export => export,
+    Import => import,
     Config => config,
     Compact => compact,
     Bench => bench,

@@ -24,6 +24,8 @@ struct Node<'a> {
     rows: u64,
     store_bytes: u64,
     heads: Vec<Head<'a>>,
+    /// For `export --since`.
+    heads_text: &'a str,
     conflicts_recorded: u64,
     conflicts_kept: u64,
     conflicts_kept_bytes: u64,
@@ -113,6 +115,7 @@ fn node_of(node: &proto::NodeStatus) -> Node<'_> {
                 age_seconds: h.age_seconds,
             })
             .collect(),
+        heads_text: &node.heads_text,
         conflicts_recorded: node.conflicts_recorded,
         conflicts_kept: node.conflicts_kept,
         conflicts_kept_bytes: node.conflicts_kept_bytes,

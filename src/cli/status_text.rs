@@ -24,6 +24,9 @@ pub(super) fn of(status: &proto::StatusResponse) -> Result<String, ClientError> 
         None => text.title("Mirror: none"),
     }
     write_heads(&mut text, &node.heads);
+    if !node.heads_text.is_empty() {
+        text.row(format_args!("For export --since: {}", one_line(&node.heads_text)));
+    }
     Ok(text.0)
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::wire::proto;
 
 use super::{
     Client,
-    error::{ClientError, next_message},
+    error::{ClientError, Failure, next_message},
     nodes::Repeat,
 };
 
@@ -97,6 +99,42 @@ impl Client {
                 node.admin.restore_conflict(request).await
             })
             .await
+    }
+
+    /// A delta for a site to which there is no line, part by part.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn export(
+        &mut self,
+        since: proto::export_request::Since,
+    ) -> Result<Parts<proto::ExportResponse>, ClientError> {
+        let request = proto::ExportRequest { since: Some(since) };
+        let stream = self
+            .nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.export(request).await
+            })
+            .await?;
+        Ok(self.parts(stream))
+    }
+
+    /// Gives such a delta to the node in use, and to no other. It takes as long as it takes; who
+    /// fills `parts` is slowed down to the node's pace, and finds the channel closed where it
+    /// fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: nothing was claimed; rows may have been merged.
+    pub async fn import(
+        &mut self,
+        parts: mpsc::Receiver<proto::ImportRequest>,
+    ) -> Result<proto::ImportResponse, ClientError> {
+        let server = self.nodes.in_use().to_owned();
+        let mut admin = self.nodes.node_in_use().admin.clone();
+        let answer = admin.import(ReceiverStream::new(parts)).await;
+        Ok(answer.map_err(|status| Failure::of(status).into_error(server))?.into_inner())
     }
 
     fn parts<T>(&self, stream: Streaming<T>) -> Parts<T> {

@@ -6,7 +6,12 @@
 
 use std::fmt;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::{Hlc, Origin, Version};
+
+/// Before a vector as text: its first form.
+const TEXT_PREFIX: &str = "h1.";
 
 /// For some origins, a stamp each; kept in the order of the origins, without zeros.
 ///
@@ -128,6 +133,20 @@ impl VersionVector {
         )
     }
 
+    /// One word that can be carried by hand: `h1.`, then [`to_bytes`](Self::to_bytes) in base64 for
+    /// URLs. It is no site's name.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{TEXT_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(self.to_bytes()))
+    }
+
+    /// What [`to_text`](Self::to_text) made; `None` for any other text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<VersionVector> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix(TEXT_PREFIX)?).ok()?;
+        VersionVector::from_bytes(&bytes)
+    }
+
     fn position(&self, origin: Origin) -> Result<usize, usize> {
         self.0.binary_search_by_key(&origin, |&(origin, _)| origin)
     }
@@ -186,6 +205,7 @@ mod tests {
 
         #[test]
         fn bytes_round_trip(a in vectors()) {
+            prop_assert_eq!(VersionVector::from_text(&a.to_text()), Some(a.clone()));
             prop_assert_eq!(VersionVector::from_bytes(&a.to_bytes()), Some(a));
         }
 
@@ -203,5 +223,9 @@ mod tests {
     #[test]
     fn odd_lengths_are_refused() {
         assert_eq!(VersionVector::from_bytes(&[0; 23]), None);
+        for text in ["", "h1", "h1.AAAA", "h2.", "h1.!", "fra"] {
+            assert_eq!(VersionVector::from_text(text), None, "{text}");
+        }
+        assert_eq!(VersionVector::from_text("h1."), Some(VersionVector::new()));
     }
 }

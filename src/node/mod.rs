@@ -7,6 +7,7 @@
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
 //! report.rs   what links and mirrors say of themselves, for status
+//! carried.rs  what other sites are known to have, of which files tell
 //! status.rs   the state of the whole node at one moment
 //! time.rs     the wall clock
 //! ```
@@ -14,6 +15,7 @@
 //! A client's write and a peer's delta enter through the same door: [`Node::write`] and
 //! [`Node::submit`] both end in the writer's queue. Reads take a snapshot and never wait for it.
 
+mod carried;
 mod error;
 mod follow;
 mod members;
@@ -39,6 +41,7 @@ use std::{
 use tokio::{sync::watch, task::coop::consume_budget};
 use tokio_util::sync::CancellationToken;
 
+pub use carried::SinceError;
 pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
 pub use mutation::{Change, IdKind, Mutation};
@@ -536,7 +539,7 @@ impl Shared {
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
                 }
-                Outcome::Local(Err(_)) | Outcome::Advanced => {}
+                Outcome::Local(Err(_)) | Outcome::Advanced | Outcome::Noted => {}
             }
         }
         if committed {

@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub store_bytes: u64,
     /// What it has incorporated.
     pub heads: Vec<HeadStatus>,
+    /// The same as one word.
+    pub heads_text: String,
     /// The conflict journal.
     pub conflicts: ConflictsStatus,
     /// Rows merged from peers since the start.
@@ -184,6 +186,7 @@ impl Node {
                     age_seconds: seconds(age_ms(hlc, now_ms)),
                 })
                 .collect(),
+            heads_text: heads.to_text(),
             conflicts: self.conflicts_status(now_ms)?,
             rows_merged: shared.counters.rows_merged.load(Ordering::Relaxed),
             rows_written: shared.counters.rows_written.load(Ordering::Relaxed),

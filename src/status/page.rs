@@ -338,6 +338,7 @@ pub(super) mod tests {
                 hlc: Hlc::at_ms(1_760_000_060_000),
                 age_seconds: 0.0,
             }],
+            heads_text: "h1.".into(),
             conflicts: ConflictsStatus {
                 recorded: 3,
                 kept: 2,

@@ -277,6 +277,17 @@ impl<'t> Transaction<'t> {
         Ok(report)
     }
 
+    /// Keeps what another store is known to have: never less than was known before.
+    pub(super) fn note_carried(&mut self, origin: Origin, heads: &Heads) -> Result<(), StoreError> {
+        let key = codec::carried_key(origin);
+        let known = self.batch.get(Space::State, &key)?;
+        let mut known = known.map_or(Ok(Heads::new()), |known| codec::carried_value(&known))?;
+        if known.join(heads) {
+            self.batch.put(Space::State, &key, &known.to_bytes());
+        }
+        Ok(())
+    }
+
     fn merge_row(&mut self, row: &Row, report: &mut MergeReport) -> Result<(), StoreError> {
         let version = row.body.version();
         self.clock.observe(version.hlc);

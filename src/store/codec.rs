@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::model::{Body, Context, Hlc, Key, Knowledge, Origin, Row, TableName, Version};
+use crate::model::{Body, Context, Heads, Hlc, Key, Knowledge, Origin, Row, TableName, Version};
 
 use super::StoreError;
 
@@ -103,6 +103,25 @@ pub(super) fn split_conflict_value(value: Bytes) -> Result<(Version, Row), Store
     let key = Key::new(take(key_bytes)?).map_err(|_| DAMAGED)?;
     let body = Body::decode(rest).map_err(|_| DAMAGED)?;
     Ok((winner, Row { table: table.ok_or(DAMAGED)?, key, body }))
+}
+
+/// Before an origin in the state: what that store is known to have.
+pub(super) const CARRIED: &[u8] = b"carried:";
+
+/// The state's key for what a store is known to have.
+pub(super) fn carried_key(origin: Origin) -> Vec<u8> {
+    [CARRIED, origin.as_bytes()].concat()
+}
+
+/// What [`carried_key`] made.
+pub(super) fn split_carried_key(key: &[u8]) -> Result<Origin, StoreError> {
+    let origin = key.strip_prefix(CARRIED).and_then(|origin| origin.try_into().ok());
+    origin.map(Origin::from_bytes).ok_or(StoreError::Damaged("a store that is known by its files"))
+}
+
+/// What stands under such a key: heads.
+pub(super) fn carried_value(value: &[u8]) -> Result<Heads, StoreError> {
+    Heads::from_bytes(value).ok_or(StoreError::Damaged("what a store is known to have"))
 }
 
 /// What is known of a key: 8 bytes of `seen`, then the context.

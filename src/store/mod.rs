@@ -340,6 +340,22 @@ impl Store {
         }
     }
 
+    /// What other stores are known to have, of which files tell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn carried(&self) -> Result<Vec<(Origin, Heads)>, StoreError> {
+        let end = codec::carried_key(Origin::from_bytes([0xff; 16]));
+        let (from, to) = (Bound::Included(codec::CARRIED), Bound::Included(&end[..]));
+        let mut entries = self.published().view.range(Space::State, from, to)?;
+        let mut carried = Vec::new();
+        while let Some((key, heads)) = entries.next()? {
+            carried.push((codec::split_carried_key(&key)?, codec::carried_value(&heads)?));
+        }
+        Ok(carried)
+    }
+
     fn published(&self) -> Published {
         self.shared.published.read().expect("no holder of this lock panics").clone()
     }

@@ -17,6 +17,13 @@ pub enum Request {
     Local(LocalBatch),
     /// A peer's rows, and what may be claimed with them.
     Remote(RemoteBatch),
+    /// The store `origin` is known to have `heads`: a file of its says so.
+    Carried {
+        /// The store.
+        origin: Origin,
+        /// What it has.
+        heads: Heads,
+    },
     /// Nothing to write: let the own head follow the clock.
     Advance,
 }
@@ -33,7 +40,7 @@ impl Request {
         match self {
             Request::Local(batch) => batch.writes.len(),
             Request::Remote(batch) => batch.rows.len(),
-            Request::Advance => 0,
+            Request::Carried { .. } | Request::Advance => 0,
         }
     }
 
@@ -43,7 +50,7 @@ impl Request {
         let bytes: usize = match self {
             Request::Local(batch) => batch.writes.iter().map(LocalWrite::size_bytes).sum(),
             Request::Remote(batch) => batch.rows.iter().map(Row::size_bytes).sum(),
-            Request::Advance => 0,
+            Request::Carried { .. } | Request::Advance => 0,
         };
         bytes + self.rows() * ROW_OVERHEAD_BYTES
     }
@@ -191,6 +198,8 @@ pub enum Outcome {
     Local(Result<Vec<Written>, RefusedError>),
     /// Of [`Request::Remote`].
     Remote(MergeReport),
+    /// Of [`Request::Carried`].
+    Noted,
     /// Of [`Request::Advance`].
     Advanced,
 }

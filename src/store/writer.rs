@@ -132,6 +132,10 @@ impl Writer {
             outcomes.push(match request {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
+                Request::Carried { origin, heads } => {
+                    transaction.note_carried(*origin, heads)?;
+                    Outcome::Noted
+                }
                 Request::Advance => Outcome::Advanced,
             });
         }

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{ReadError, RestoreError, WriteError},
+    node::{ReadError, RestoreError, SinceError, WriteError},
     store::{RefusedError, StoreError},
 };
 
@@ -73,12 +73,21 @@ pub enum AnswerError {
         age_max: Duration,
     },
     /// There are as many of them as may be.
-    #[error("{what}: {streams_max} long answers to operators run now, as many as may: retry later")]
+    #[error("{what}: {streams_max} such requests run now, as many as may: retry later")]
     TooManyStreams {
         /// What was asked for.
         what: &'static str,
         /// The bound.
         streams_max: usize,
+    },
+    /// The next part of an import does not come.
+    #[error(
+        "import: no part came for {} s: nothing was claimed; import the file again",
+        .wait_max.as_secs_f64()
+    )]
+    ImportStalled {
+        /// The bound.
+        wait_max: Duration,
     },
     /// Any request.
     #[error(
@@ -102,6 +111,7 @@ impl From<AnswerError> for Status {
             | AnswerError::TooManyStreams { .. } => Code::ResourceExhausted,
             AnswerError::ScanStalled { .. }
             | AnswerError::ScanTooOld { .. }
+            | AnswerError::ImportStalled { .. }
             | AnswerError::StreamStalled { .. }
             | AnswerError::StreamTooOld { .. } => Code::Aborted,
             AnswerError::TooSlow { .. } => Code::DeadlineExceeded,
@@ -162,6 +172,17 @@ impl From<RestoreError> for Status {
     }
 }
 
+impl From<SinceError> for Status {
+    fn from(error: SinceError) -> Status {
+        match error {
+            SinceError::Unknown { .. } | SinceError::Ambiguous { .. } => {
+                Status::failed_precondition(error.to_string())
+            }
+            SinceError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Status {
     fn from(error: StoreError) -> Status {
         tracing::error!(%error, "the store could not be read");
@@ -202,6 +223,7 @@ mod tests {
             AnswerError::StreamStalled { what: "export", stall_max: Duration::from_secs(60) },
             AnswerError::StreamTooOld { what: "export", age_max: Duration::from_secs(60) },
             AnswerError::TooManyStreams { what: "export", streams_max: 4 },
+            AnswerError::ImportStalled { wait_max: Duration::from_secs(60) },
             AnswerError::TooSlow { time_max: Duration::from_secs(30) },
             AnswerError::Fault,
         ] {

@@ -161,7 +161,7 @@ impl From<Delta> for proto::Delta {
     }
 }
 
-fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
+pub(super) fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
     let mut last: Option<TableName> = None;
     let mut decoded = Vec::with_capacity(rows.len());
     for row in rows {
@@ -186,26 +186,26 @@ impl From<Row> for proto::DeltaRow {
     }
 }
 
-fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
+pub(super) fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
     if heads.len() > HEADS_MAX {
         return Err(FrameError::TooManyHeads(heads.len()));
     }
     heads.iter().map(|head| Ok((origin_in(&head.origin)?, Hlc::from_bits(head.hlc)))).collect()
 }
 
-fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
+pub(super) fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
     heads
         .iter()
         .map(|(origin, hlc)| proto::OriginHead { origin: origin_out(origin), hlc: hlc.bits() })
         .collect()
 }
 
-fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
+pub(super) fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
     let bytes = bytes.try_into().map_err(|_| FrameError::Origin(bytes.len()))?;
     Ok(Origin::from_bytes(bytes))
 }
 
-fn origin_out(origin: Origin) -> bytes::Bytes {
+pub(super) fn origin_out(origin: Origin) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(origin.as_bytes())
 }
 

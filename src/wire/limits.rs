@@ -97,6 +97,10 @@ pub enum Problem {
         "{0:?} is not the id of a conflict: it is HLC@ORIGIN, as lastword conflicts list shows it"
     )]
     ConflictId(String),
+    #[error("not heads as text: they begin with h1., as lastword status and import show them")]
+    HeadsMalformed,
+    #[error("empty: say what the other side has: a site, heads, or nothing")]
+    NoSince,
     #[error("not a token of this cluster: pass on unchanged what a node answered, or leave it out")]
     SessionMalformed,
     #[error("{} bytes long; no token is: pass on unchanged what a node answered", Grouped(*.0))]

@@ -1,6 +1,7 @@
 //! Generated proto, and the one place where it becomes domain values and back.
 //!
 //! ```text
+//! carried.rs   deltas that are carried as files
 //! conflicts.rs the conflict journal
 //! exchange.rs  frames between nodes
 //! limits.rs    what one request may ask for
@@ -13,6 +14,7 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod carried;
 pub mod conflicts;
 pub mod error;
 pub mod exchange;

@@ -7,6 +7,7 @@
 //! reads.rs    get, get many, sessions
 //! scans.rs    scan
 //! conflicts.rs the conflict journal
+//! files.rs    deltas that are carried by hand
 //! limits.rs   at each limit a request passes, one above it is refused
 //! serving.rs  health, reflection, status, shutdown
 //! pages.rs    the HTTP server
@@ -14,6 +15,7 @@
 
 mod bulk;
 mod conflicts;
+mod files;
 mod limits;
 mod pages;
 mod reads;

@@ -298,6 +298,22 @@ impl AdminService for FakeNode {
         Ok(Response::new(self.state().status.clone()))
     }
 
+    type ExportStream = Pin<Box<dyn Stream<Item = Result<proto::ExportResponse, Status>> + Send>>;
+
+    async fn export(
+        &self,
+        _: Request<proto::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
+    async fn import(
+        &self,
+        _: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<proto::ImportResponse>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
     type ListConflictsStream =
         Pin<Box<dyn Stream<Item = Result<proto::ListConflictsResponse, Status>> + Send>>;
 

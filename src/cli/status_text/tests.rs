@@ -32,6 +32,7 @@ fn node() -> proto::NodeStatus {
             head("00112233-4455-6677-8899-aabbccddeeff", "fra", 0),
             head("ffeeddcc-bbaa-9988-7766-554433221100", "", 800),
         ],
+        heads_text: "h1.AAEC".to_owned(),
         conflicts_recorded: 3,
         conflicts_kept: 2,
         conflicts_kept_bytes: 2_048,
@@ -140,6 +141,7 @@ Heads: up to where each site's writes are here
   SITE           AGE  HLC                   ORIGIN
   fra          0.0 s  115823283077120000    00112233-4455-6677-8899-aabbccddeeff
   ?            0.8 s  115823283024691200    ffeeddcc-bbaa-9988-7766-554433221100
+  For export --since: h1.AAEC
 ";
     assert_eq!(of(&status).unwrap(), expected);
 }
