@@ -235,6 +235,7 @@ async fn status_for_people_and_for_programs() {
         "node": {
             "cluster": "lastword",
             "site": "fra",
+            "role": null,
             "origin": ORIGIN_TEXT,
             "software_version": "0.1.0",
             "started_at": "2026-01-02T03:04:05.678Z",

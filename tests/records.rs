@@ -3,62 +3,19 @@
 
 mod common;
 
-use std::{
-    process::{Command, Output, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use common::{node::Node, wait::until};
+use common::{
+    node::Node,
+    program::{at, complaint, done, json, status, value_of},
+    wait::until,
+};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn program(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
-    #[expect(clippy::disallowed_methods, reason = "the child's environment is made here")]
-    let own = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in own.filter(|name| name.starts_with("LASTWORD_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-/// What a run prints that must do its work and have nothing to complain of.
-#[track_caller]
-fn done(arguments: &[&str]) -> String {
-    let output = program(arguments);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "{arguments:?}: {complaints}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one line that a run prints which must fail so.
-#[track_caller]
-fn complaint(arguments: &[&str], code: i32) -> String {
-    let output = program(arguments);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text
-}
-
-/// With `--server` of this node.
-fn at<'a>(node: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
-    [arguments, &["--server", node]].concat()
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(json).collect()
-}
-
-/// What a key holds; `None`: nothing.
-fn value_of(url: &str, key: &str) -> Option<String> {
-    let output = program(&at(url, &["get", "t", key]));
-    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
 /// Two nodes that have never met write the same keys; both writes meet at both of them, then they are
@@ -174,10 +131,6 @@ fn export(url: &str, since: &str, file: &str) -> Value {
 
 fn import(url: &str, file: &str) -> Value {
     json(&done(&at(url, &["import", "--json", file])))
-}
-
-fn status(url: &str) -> Value {
-    json(&done(&at(url, &["status", "--json"])))
 }
 
 /// Every row of the table, byte for byte, with versions and expiry.

@@ -30,6 +30,7 @@ mod signals;
 mod status;
 mod status_json;
 mod status_text;
+mod sync;
 mod value;
 
 use std::process::ExitCode;
@@ -82,6 +83,7 @@ commands! {
     Conflicts => conflicts,
     Export => export,
     Import => import,
+    Sync => sync,
     Config => config,
     Compact => compact,
     Bench => bench,

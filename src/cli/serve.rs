@@ -127,11 +127,12 @@ async fn until_shutdown<E: std::fmt::Display>(
     shutdown.cancel();
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+pub(super) fn node_config(config: &Config) -> NodeConfig {
     let drift_ms = config.limits.clock_drift_max.as_millis();
     let kept_ms = config.conflicts.kept_age_max.as_millis();
     NodeConfig {
         cluster: config.cluster.clone(),
+        role: config.role,
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),

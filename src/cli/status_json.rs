@@ -18,6 +18,7 @@ pub(super) struct Status<'a> {
 struct Node<'a> {
     cluster: &'a str,
     site: &'a str,
+    role: Option<&'a str>,
     origin: &'a str,
     software_version: &'a str,
     started_at: Option<String>,
@@ -100,6 +101,7 @@ fn node_of(node: &proto::NodeStatus) -> Node<'_> {
     Node {
         cluster: &node.cluster,
         site: &node.site,
+        role: known(&node.role),
         origin: &node.origin,
         software_version: &node.software_version,
         started_at: node.start_time.as_ref().map(time_text),

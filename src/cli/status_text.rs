@@ -32,6 +32,9 @@ pub(super) fn of(status: &proto::StatusResponse) -> Result<String, ClientError> 
 
 fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
     text.title(&format!("Node {} of cluster {}", node.site, node.cluster));
+    if !node.role.is_empty() {
+        text.line("Role", &node.role);
+    }
     text.line("Origin", &node.origin);
     text.line("Version", &node.software_version);
     if let Some(start) = &node.start_time {

@@ -21,7 +21,7 @@ mod suggest;
 
 use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{protocol::SequenceIds, telemetry::LogFormat};
+use crate::{model::Role, protocol::SequenceIds, telemetry::LogFormat};
 
 pub use error::ConfigError;
 pub use layers::{Effective, Environment, Flags, Layers, Source};
@@ -58,6 +58,8 @@ pub struct Config {
     pub cluster: String,
     /// This site's name, `[a-z0-9][a-z0-9-]{0,31}`. Required.
     pub site: String,
+    /// What the node is for. Default: its site.
+    pub role: Role,
     /// The folder of this node's store, made when missing. Required.
     pub data: PathBuf,
     /// Where gRPC is served. Default 127.0.0.1:7400.
@@ -140,6 +142,7 @@ impl Config {
         let config = Config {
             cluster: read.required(&CLUSTER, parse::name)?,
             site: read.required(&SITE, parse::name)?,
+            role: read.required(&ROLE, Role::from_str)?,
             data: read.required(&DATA, |text| Ok(PathBuf::from(text)))?,
             listen: read.required(&LISTEN, parse::address)?,
             http: read.optional(&HTTP, parse::address)?,

@@ -59,6 +59,17 @@ pub const SITE: Setting = Setting {
     kind: Kind::Text,
     help: "This site's name, its own in the cluster: 1 to 32 of a-z, 0-9 and -. Required",
 };
+/// See [`Config::role`](super::Config::role).
+pub const ROLE: Setting = Setting {
+    name: "role",
+    env: "LASTWORD_ROLE",
+    flag: "role",
+    value_name: "ROLE",
+    default: "site",
+    kind: Kind::Text,
+    help: "What the node is for: site, or replica, which exchanges all rows and takes no writes of \
+           clients",
+};
 /// See [`Config::data`](super::Config::data).
 pub const DATA: Setting = Setting {
     name: "data",
@@ -255,9 +266,10 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are shown.
-pub const ALL: [&Setting; 21] = [
+pub const ALL: [&Setting; 22] = [
     &CLUSTER,
     &SITE,
+    &ROLE,
     &DATA,
     &LISTEN,
     &HTTP,

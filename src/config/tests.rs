@@ -48,6 +48,7 @@ fn the_defaults() {
     let expected = Config {
         cluster: "lastword".to_owned(),
         site: "fra".to_owned(),
+        role: Role::Site,
         data: "/var/lib/lastword".into(),
         listen: "127.0.0.1:7400".parse().unwrap(),
         http: Some("127.0.0.1:7401".parse().unwrap()),
@@ -237,6 +238,7 @@ fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
             "limits.batch_mutations_max (FILE): \"0\" is not a whole",
         ),
         ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
+        ("role = 'master'", "role (FILE): \"master\" is no role: use site or replica"),
         ("conflicts.kept_max_bytes = '1MiB'", "conflicts.kept_max_bytes (FILE): 1MiB is out of"),
         ("conflicts.kept_max_age = '5m'", "conflicts.kept_max_age (FILE): 5m is out of bounds"),
         ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),

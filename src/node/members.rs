@@ -1,4 +1,4 @@
-//! The member list: a replicated system table, origin -> name of the site.
+//! The member list: a replicated system table, origin -> name of the site, and its role.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Key, Origin, Row, TableName},
+    model::{Key, Origin, Role, Row, TableName},
     store::{Operation, ScanRange, Snapshot, StoreError},
 };
 
@@ -17,12 +17,14 @@ use crate::{
 #[derive(Serialize, Deserialize)]
 struct Member {
     site: String,
+    #[serde(default, skip_serializing_if = "Role::is_site")]
+    role: Role,
 }
 
 /// The names of the sites this node has heard of.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    sites: RwLock<HashMap<Origin, Arc<str>>>,
+    sites: RwLock<HashMap<Origin, (Arc<str>, Role)>>,
 }
 
 /// The system table.
@@ -31,8 +33,8 @@ pub(super) fn table() -> TableName {
 }
 
 /// The write by which a member makes itself known: key, its origin's 16 bytes.
-pub(super) fn announcement(origin: Origin, site: &str) -> Operation {
-    let value = serde_json::to_vec(&Member { site: site.into() }).expect("a plain struct");
+pub(super) fn announcement(origin: Origin, site: &str, role: Role) -> Operation {
+    let value = serde_json::to_vec(&Member { site: site.into(), role }).expect("a plain struct");
     Operation::Put { key: key_of(origin), value: Bytes::from(value), expires_at_ms: None }
 }
 
@@ -59,13 +61,21 @@ impl Members {
             let mut sites = self.sites.write().expect("no holder of this lock panics");
             // A newer release may add fields; a row that says no site names none.
             match row.body.value().and_then(|value| serde_json::from_slice::<Member>(&value).ok()) {
-                Some(member) => sites.insert(origin, member.site.into()),
+                Some(member) => sites.insert(origin, (member.site.into(), member.role)),
                 None => sites.remove(&origin),
             };
         }
     }
 
     pub(super) fn site_of(&self, origin: Origin) -> Option<Arc<str>> {
+        self.get(origin).map(|(site, _)| site)
+    }
+
+    pub(super) fn role_of(&self, origin: Origin) -> Option<Role> {
+        self.get(origin).map(|(_, role)| role)
+    }
+
+    fn get(&self, origin: Origin) -> Option<(Arc<str>, Role)> {
         self.sites.read().expect("no holder of this lock panics").get(&origin).cloned()
     }
 }

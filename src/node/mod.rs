@@ -3,6 +3,7 @@
 //! ```text
 //! writer.rs   many requests, one durable commit, then the bell
 //! pending.rs  what a caller waits on
+//! role.rs     a replica takes no writes of clients
 //! restore.rs  a write that lost a conflict, written again
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
@@ -24,6 +25,7 @@ mod pending;
 mod recent;
 mod report;
 mod restore;
+mod role;
 mod status;
 mod time;
 mod writer;
@@ -55,7 +57,7 @@ pub use status::{Backlog, ConflictsStatus, HeadStatus, MirrorStatus, NodeStatus,
 pub use time::{SystemClock, WallClock};
 
 use crate::{
-    model::{Heads, Hlc, Origin, Row},
+    model::{Heads, Hlc, Origin, Role, Row},
     protocol::SequenceIds,
     store::{
         JournalLimits, LocalBatch, LocalWrite, OpenError, Outcome, RemoteBatch, Request, Snapshot,
@@ -75,6 +77,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The name of its site.
     pub site: String,
+    /// What it is for.
+    pub role: Role,
     /// The site's sequence ids, where configured.
     pub sequence: Option<SequenceIds>,
     /// Whether a client's write creates a table that is not there.
@@ -99,6 +103,7 @@ impl NodeConfig {
             data: data.into(),
             cluster: "lastword".into(),
             site: site.into(),
+            role: Role::Site,
             sequence: None,
             create_tables: true,
             drift_bound_ms: crate::protocol::DRIFT_BOUND_MS_DEFAULT,
@@ -141,6 +146,7 @@ pub struct Node {
 struct Shared {
     store: Store,
     site: String,
+    role: Role,
     cluster: String,
     sequence: Option<SequenceIds>,
     create_tables: bool,
@@ -198,6 +204,7 @@ impl Node {
         let shared = Arc::new(Shared {
             members: Members::load(&store.snapshot())?,
             site: config.site,
+            role: config.role,
             cluster: config.cluster,
             sequence: config.sequence,
             create_tables: config.create_tables,
@@ -228,12 +235,15 @@ impl Node {
     /// Writes this site's name into the member list, where it does not stand yet.
     async fn announce_itself(&self) -> Result<(), OpenError> {
         let origin = self.origin();
-        if self.site_of(origin).as_deref() == Some(self.site()) {
+        let members = &self.shared.members;
+        if self.site_of(origin).as_deref() == Some(self.site())
+            && members.role_of(origin) == Some(self.role())
+        {
             return Ok(());
         }
         let write = LocalWrite {
             table: members::table(),
-            operation: members::announcement(origin, self.site()),
+            operation: members::announcement(origin, self.site(), self.role()),
         };
         match self.announce_as(write).await {
             Ok(_) => Ok(()),
@@ -256,6 +266,7 @@ impl Node {
     ///
     /// [`WriteError`]: refused as a whole, or the node stops.
     pub async fn write(&self, mutations: Vec<Mutation>) -> Result<Committed, WriteError> {
+        self.check_role()?;
         let writes = self.writes_of(mutations);
         self.commit_local(writes, self.shared.create_tables).await
     }
@@ -267,6 +278,7 @@ impl Node {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn begin_write(&self, mutations: Vec<Mutation>) -> Result<Writing, WriteError> {
+        self.check_role()?;
         let writes = self.writes_of(mutations);
         let request = self.local_request(writes, self.shared.create_tables);
         let waits = self.door.wait();
@@ -461,6 +473,12 @@ impl Node {
     #[must_use]
     pub fn site(&self) -> &str {
         &self.shared.site
+    }
+
+    /// What this node is for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.shared.role
     }
 
     /// The cluster this node belongs to.

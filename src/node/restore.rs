@@ -42,6 +42,7 @@ impl Node {
     ///
     /// [`RestoreError`].
     pub async fn restore(&self, loser: Version) -> Result<(Conflict, Written), RestoreError> {
+        self.check_role()?;
         let conflict = self.snapshot().conflict(loser)?.ok_or(RestoreError::Unknown(loser))?;
         let (body, key) = (&conflict.loser.body, conflict.loser.key.clone());
         let now_ms = self.now_ms();

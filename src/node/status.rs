@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{MirrorReport, Node, PeerReport, age_ms};
 use crate::{
-    model::{Heads, Hlc, Origin},
+    model::{Heads, Hlc, Origin, Role},
     store::{Snapshot, StoreError},
 };
 
@@ -20,6 +20,8 @@ pub struct NodeStatus {
     pub cluster: String,
     /// Its site.
     pub site: String,
+    /// What it is for.
+    pub role: Role,
     /// Its store.
     pub origin: Origin,
     /// When it was started, in milliseconds since the Unix epoch, UTC.
@@ -121,6 +123,9 @@ impl Node {
         if self.ask_to_stop.is_cancelled() {
             return Some("the node is shutting down".to_owned());
         }
+        if let Err(replica) = self.check_role() {
+            return Some(replica.to_string());
+        }
         let bound_ms = self.drift_bound_ms();
         let ahead_ms = self.heads().get(self.origin()).ms().saturating_sub(self.now_ms());
         (ahead_ms > bound_ms).then(|| {
@@ -172,6 +177,7 @@ impl Node {
         Ok(NodeStatus {
             cluster: shared.cluster.clone(),
             site: shared.site.clone(),
+            role: self.role(),
             origin: self.origin(),
             started_ms: shared.started_ms,
             now_ms,

@@ -170,6 +170,7 @@ impl Metrics {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("cluster", status.cluster.clone()),
             ("site", status.site.clone()),
+            ("role", status.role.to_string()),
             ("origin", status.origin.to_string()),
         ]);
         r.register("node", "This node", build);

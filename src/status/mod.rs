@@ -171,7 +171,10 @@ async fn healthz(State(watched): State<Watched>) -> Result<&'static str, Unavail
 
 async fn readyz(State(watched): State<Watched>) -> Result<&'static str, Unavailable> {
     lives(&watched.node)?;
-    if let Some(reason) = watched.node.writes_refused_reason() {
+    // A replica never takes writes: it is ready for what it is for.
+    if watched.node.role().takes_writes()
+        && let Some(reason) = watched.node.writes_refused_reason()
+    {
         return Err(Unavailable(format!("writes are refused: {reason}")));
     }
     let node = watched.node.clone();

@@ -75,6 +75,7 @@ fn write_page(html: &mut String, status: &NodeStatus) -> fmt::Result {
 
 fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
     html.write_str("<h2>Node</h2>\n<section><table>\n")?;
+    row(html, "Role", status.role)?;
     if status.writes_refused_reason.is_empty() {
         row(html, "Takes writes", YesNo(true))?;
     } else {
@@ -314,7 +315,7 @@ impl fmt::Display for Time {
 pub(super) mod tests {
     use super::*;
     use crate::{
-        model::{Hlc, Origin},
+        model::{Hlc, Origin, Role},
         node::{HeadStatus, MirrorReport, PeerReport},
     };
 
@@ -327,6 +328,7 @@ pub(super) mod tests {
         NodeStatus {
             cluster: "shop".into(),
             site: "fra".into(),
+            role: Role::Replica,
             origin: Origin::from_bytes([1; 16]),
             started_ms: 1_760_000_000_000,
             now_ms: 1_760_000_060_000,
@@ -391,6 +393,7 @@ pub(super) mod tests {
         let html = page(&status());
         for text in [
             "<h1>fra</h1>",
+            "replica",
             "cluster shop",
             "3.0 MiB",
             "2 · 2.0 KiB · the oldest 2.0 h ago",

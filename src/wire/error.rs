@@ -145,6 +145,7 @@ impl From<WriteError> for Status {
     fn from(error: WriteError) -> Status {
         match error {
             WriteError::Refused(refused) => refused.into(),
+            WriteError::Replica { .. } => Status::failed_precondition(error.to_string()),
             WriteError::ShuttingDown | WriteError::StoreFailed(_) => {
                 Status::unavailable(error.to_string())
             }
@@ -206,6 +207,8 @@ mod tests {
         let ahead = RefusedError::ClockAhead { ahead_ms: 2, bound_ms: 1 };
         assert_eq!(of(ahead), Code::Unavailable);
         assert_eq!(Status::from(WriteError::ShuttingDown).code(), Code::Unavailable);
+        let replica = WriteError::Replica { site: "lon".into(), write_at: "fra".into() };
+        assert_eq!(Status::from(replica).code(), Code::FailedPrecondition);
         let failed = WriteError::StoreFailed("disk".into());
         assert_eq!(Status::from(failed).code(), Code::Unavailable);
         let behind = ReadError::NotThereYet { behind_ms: 7, waited_ms: 2_000 };

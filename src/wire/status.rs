@@ -16,6 +16,7 @@ impl From<NodeStatus> for proto::StatusResponse {
                 rows: status.rows,
                 store_bytes: status.store_bytes,
                 heads: status.heads.into_iter().map(proto::Head::from).collect(),
+                role: status.role.to_string(),
                 heads_text: status.heads_text,
                 conflicts_recorded: status.conflicts.recorded,
                 conflicts_kept: status.conflicts.kept,

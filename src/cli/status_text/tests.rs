@@ -32,6 +32,7 @@ fn node() -> proto::NodeStatus {
             head("00112233-4455-6677-8899-aabbccddeeff", "fra", 0),
             head("ffeeddcc-bbaa-9988-7766-554433221100", "", 800),
         ],
+        role: "site".to_owned(),
         heads_text: "h1.AAEC".to_owned(),
         conflicts_recorded: 3,
         conflicts_kept: 2,
@@ -95,6 +96,7 @@ fn a_whole_status() {
     };
     let expected = "\
 Node fra of cluster lastword
+              Role: site
             Origin: 00112233-4455-6677-8899-aabbccddeeff
            Version: 0.1.0
            Started: 2026-01-02T00:59:05.000Z, 2 h 5 min ago
