@@ -239,6 +239,7 @@ async fn status_for_people_and_for_programs() {
             "origin": ORIGIN_TEXT,
             "software_version": "0.1.0",
             "started_at": "2026-01-02T03:04:05.678Z",
+            "catching_up": null,
             "rows": 7,
             "store_bytes": 0,
             "heads": [{

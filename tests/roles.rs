@@ -56,8 +56,9 @@ async fn the_member_list_tells_a_replica_from_a_site_and_only_a_site_is_written_
 fn a_replica_serves_reads_and_says_where_to_write() {
     let fra = Node::new("fra").start();
     done(&at(&fra.url(), &["put", "t", "k", "v"]));
-    // It is ready although it never takes writes.
-    let lon = Node::new("lon").peer(&fra.url()).flag("--role", "replica").start();
+    let mut lon = Node::new("lon").peer(&fra.url()).flag("--role", "replica").start();
+    // Although it never takes writes.
+    lon.wait_ready();
     until("the row at the replica", LIMIT, || value_of(&lon.url(), "k"));
     let batch = ["insert", "t", "v"];
     for write in [&["put", "t", "k", "w"][..], &["delete", "t", "k"], &batch] {

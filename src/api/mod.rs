@@ -15,7 +15,8 @@
 //! The exchange with peers comes in by the same port; its service is handed in, for edges do not
 //! know one another. Health and reflection are served beside them.
 //!
-//! Everything has a bound: connections, streams, requests in flight, their bytes and their time. At
+//! A new site that has not caught up says `NOT_SERVING` of what clients use, and serves whoever asks all the
+//! same. Everything has a bound: connections, streams, requests in flight, their bytes and their time. At
 //! shutdown the health turns to `NOT_SERVING`, what runs is finished within [`GRACE`], and what is
 //! left is cut off.
 
@@ -175,6 +176,9 @@ pub async fn serve<R: ReplicationService>(
 
     let services = service_names::<R>();
     report(&reporter, &services, ServingStatus::Serving).await;
+    if node.catching_up().is_some() {
+        report(&reporter, of_clients(&services), ServingStatus::NotServing).await;
+    }
     let health = tokio::spawn(turn_health(reporter, services, node, shutdown.clone()));
     let mut serving = std::pin::pin!(
         router.serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned())
@@ -211,16 +215,34 @@ async fn report(reporter: &HealthReporter, services: &[&str], status: ServingSta
     }
 }
 
-/// Says that nothing is served any more once the node stops or the shutdown begins.
+/// Those that a site is ready for only once it has caught up.
+fn of_clients<'s>(services: &'s [&'static str; 4]) -> &'s [&'static str] {
+    &services[..2]
+}
+
+/// Says that clients are served once a new site has caught up, and that nothing is served any more
+/// once the node stops or the shutdown begins.
 async fn turn_health(
     mut reporter: HealthReporter,
     services: [&'static str; 4],
     node: Node,
     shutdown: CancellationToken,
 ) {
+    let ends = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = node.stopped() => {}
+        }
+    };
+    let serves = async {
+        node.caught_up().await;
+        report(&reporter, of_clients(&services), ServingStatus::Serving).await;
+        std::future::pending().await
+    };
     tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = node.stopped() => {}
+        biased;
+        () = ends => {}
+        () = serves => {}
     }
     report(&reporter, &services, ServingStatus::NotServing).await;
     shutdown.cancelled().await;

@@ -133,6 +133,7 @@ pub(super) fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
         cluster: config.cluster.clone(),
         role: config.role,
+        expects_peers: !config.peers.is_empty(),
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),

@@ -22,6 +22,7 @@ struct Node<'a> {
     origin: &'a str,
     software_version: &'a str,
     started_at: Option<String>,
+    catching_up: Option<CatchingUp<'a>>,
     rows: u64,
     store_bytes: u64,
     heads: Vec<Head<'a>>,
@@ -36,6 +37,13 @@ struct Node<'a> {
     rows_written: u64,
     commits: u64,
     writes_refused_reason: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct CatchingUp<'a> {
+    reason: &'a str,
+    remaining_rows: Option<u64>,
+    remaining_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +113,11 @@ fn node_of(node: &proto::NodeStatus) -> Node<'_> {
         origin: &node.origin,
         software_version: &node.software_version,
         started_at: node.start_time.as_ref().map(time_text),
+        catching_up: node.catching_up.as_ref().map(|catching_up| CatchingUp {
+            reason: &catching_up.reason,
+            remaining_rows: catching_up.remaining_rows,
+            remaining_bytes: catching_up.remaining_bytes,
+        }),
         rows: node.rows,
         store_bytes: node.store_bytes,
         heads: node

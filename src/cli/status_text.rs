@@ -41,6 +41,9 @@ fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
         text.line("Started", clock.when(start));
     }
     text.line("Rows", format!("{} in {}", grouped(node.rows), size(node.store_bytes)));
+    if let Some(catching_up) = &node.catching_up {
+        text.line("Ready", format!("No: {}", catching_up.reason));
+    }
     text.line(
         "Takes writes",
         match node.writes_refused_reason.as_str() {

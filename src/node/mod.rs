@@ -7,6 +7,7 @@
 //! restore.rs  a write that lost a conflict, written again
 //! recent.rs   the newest commits, in memory
 //! follow.rs   how links and mirrors read every change
+//! ready.rs    a new site is ready once it has what a peer has
 //! report.rs   what links and mirrors say of themselves, for status
 //! carried.rs  what other sites are known to have, of which files tell
 //! status.rs   the state of the whole node at one moment
@@ -22,6 +23,7 @@ mod follow;
 mod members;
 mod mutation;
 mod pending;
+mod ready;
 mod recent;
 mod report;
 mod restore;
@@ -48,6 +50,7 @@ pub use error::{ReadError, WriteError};
 pub use follow::{FollowDelta, Follower, Page};
 pub use mutation::{Change, IdKind, Mutation};
 pub use pending::{Merging, Writing};
+pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
@@ -81,6 +84,8 @@ pub struct NodeConfig {
     pub role: Role,
     /// The site's sequence ids, where configured.
     pub sequence: Option<SequenceIds>,
+    /// Whether peers are configured: a store that is created now is not ready before it has their rows.
+    pub expects_peers: bool,
     /// Whether a client's write creates a table that is not there.
     pub create_tables: bool,
     /// How far a stamp may lead the wall clock, in milliseconds.
@@ -105,6 +110,7 @@ impl NodeConfig {
             site: site.into(),
             role: Role::Site,
             sequence: None,
+            expects_peers: false,
             create_tables: true,
             drift_bound_ms: crate::protocol::DRIFT_BOUND_MS_DEFAULT,
             recent_bytes_max: 32 << 20,
@@ -149,6 +155,7 @@ struct Shared {
     role: Role,
     cluster: String,
     sequence: Option<SequenceIds>,
+    expects_peers: bool,
     create_tables: bool,
     drift_bound_ms: u64,
     clock: Arc<dyn WallClock>,
@@ -182,6 +189,7 @@ impl Node {
         let store_config = StoreConfig {
             cache_bytes: config.cache_bytes,
             journal: config.journal,
+            expects_peers: config.expects_peers,
             ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();
@@ -207,6 +215,7 @@ impl Node {
             role: config.role,
             cluster: config.cluster,
             sequence: config.sequence,
+            expects_peers: config.expects_peers,
             create_tables: config.create_tables,
             drift_bound_ms: config.drift_bound_ms,
             nonce: rand::random(),
@@ -473,12 +482,6 @@ impl Node {
     #[must_use]
     pub fn site(&self) -> &str {
         &self.shared.site
-    }
-
-    /// What this node is for.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        self.shared.role
     }
 
     /// The cluster this node belongs to.

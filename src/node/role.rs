@@ -1,8 +1,15 @@
-//! A replica takes no writes of clients, and says where to write.
+//! What the node is for: a replica takes no writes of clients, and says where to write.
 
 use super::{Node, WriteError};
+use crate::model::Role;
 
 impl Node {
+    /// What this node is for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.shared.role
+    }
+
     /// Whether clients may write here.
     ///
     /// # Errors

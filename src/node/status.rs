@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{MirrorReport, Node, PeerReport, age_ms};
+use super::{CatchingUp, MirrorReport, Node, PeerReport, age_ms};
 use crate::{
     model::{Heads, Hlc, Origin, Role},
     store::{Snapshot, StoreError},
@@ -28,6 +28,8 @@ pub struct NodeStatus {
     pub started_ms: u64,
     /// Wall time now, likewise.
     pub now_ms: u64,
+    /// Why it is not ready yet, where it is new.
+    pub catching_up: Option<CatchingUp>,
     /// Rows held, dead ones included.
     pub rows: u64,
     /// The size of the store's file.
@@ -181,6 +183,7 @@ impl Node {
             origin: self.origin(),
             started_ms: shared.started_ms,
             now_ms,
+            catching_up: self.catching_up(),
             rows: snapshot.rows()?,
             store_bytes: shared.store.file_bytes(),
             heads: heads

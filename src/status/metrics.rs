@@ -60,6 +60,8 @@ pub(super) struct Metrics {
     conflicts_oldest_age_seconds: Real,
     /// Rows held back now because their stamps are too far ahead.
     rows_held_back: Count,
+    /// 1 while a new site has not caught up once.
+    catching_up: Count,
     /// 1 while clients' writes are refused.
     writes_refused: Count,
     /// Wall time less the head of each origin: how old this node's view of that site is.
@@ -150,6 +152,7 @@ impl Metrics {
         self.conflicts_oldest_age_seconds
             .set(status.conflicts.oldest_age_seconds.unwrap_or_default());
         self.rows_held_back.set(status.rows_held_back);
+        self.catching_up.set(u64::from(status.catching_up.is_some()));
         self.writes_refused.set(u64::from(!status.writes_refused_reason.is_empty()));
         self.head_age_seconds.clear();
         for head in &status.heads {
@@ -204,6 +207,11 @@ impl Metrics {
             "rows_held_back",
             "Rows held back because their stamps are too far ahead",
             self.rows_held_back.clone(),
+        );
+        r.register(
+            "catching_up",
+            "1 while a new site has not caught up once",
+            self.catching_up.clone(),
         );
         r.register("writes_refused", "1 while writes are refused", self.writes_refused.clone());
         r.register(
@@ -336,6 +344,7 @@ mod tests {
             "lastword_rows 1234",
             "lastword_conflicts_recorded_total 3",
             "lastword_conflicts_kept 2",
+            "lastword_catching_up 1",
             "lastword_conflicts_oldest_age_seconds 7200.0",
             "lastword_peer_connected{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
             "lastword_peer_behind_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.8",

@@ -76,6 +76,10 @@ fn write_page(html: &mut String, status: &NodeStatus) -> fmt::Result {
 fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
     html.write_str("<h2>Node</h2>\n<section><table>\n")?;
     row(html, "Role", status.role)?;
+    if let Some(catching_up) = &status.catching_up {
+        let reason = catching_up.to_string();
+        row(html, "Ready", format_args!("{}: {}", YesNo(false), Text(&reason)))?;
+    }
     if status.writes_refused_reason.is_empty() {
         row(html, "Takes writes", YesNo(true))?;
     } else {
@@ -316,7 +320,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         model::{Hlc, Origin, Role},
-        node::{HeadStatus, MirrorReport, PeerReport},
+        node::{CatchingUp, HeadStatus, MirrorReport, PeerReport},
     };
 
     /// A node with something of everything, some of it hostile.
@@ -332,6 +336,11 @@ pub(super) mod tests {
             origin: Origin::from_bytes([1; 16]),
             started_ms: 1_760_000_000_000,
             now_ms: 1_760_000_060_000,
+            catching_up: Some(CatchingUp {
+                from: Some("<em>".into()),
+                remaining_rows: Some(12),
+                remaining_bytes: 34,
+            }),
             rows: 1_234,
             store_bytes: 3 << 20,
             heads: vec![HeadStatus {
@@ -394,6 +403,7 @@ pub(super) mod tests {
         for text in [
             "<h1>fra</h1>",
             "replica",
+            "12 rows (34 bytes) to come from &lt;em&gt;",
             "cluster shop",
             "3.0 MiB",
             "2 · 2.0 KiB · the oldest 2.0 h ago",

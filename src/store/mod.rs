@@ -51,7 +51,10 @@ use std::{
     collections::HashMap,
     ops::Bound,
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{Database, StorageBackend};
@@ -107,6 +110,9 @@ pub struct StoreConfig {
     pub moving: Moving,
     /// What of the conflict journal is kept.
     pub journal: JournalLimits,
+    /// Whether a store that is created now is to get what its peers have: see
+    /// [`Store::awaits_first_delta`].
+    pub expects_peers: bool,
 }
 
 impl StoreConfig {
@@ -122,6 +128,7 @@ impl StoreConfig {
             move_rows: 8_192,
             moving: Moving::Background,
             journal: JournalLimits::default(),
+            expects_peers: false,
         }
     }
 }
@@ -140,6 +147,7 @@ struct Shared {
     path: Option<std::path::PathBuf>,
     move_rows: usize,
     journal: JournalLimits,
+    awaits_first_delta: AtomicBool,
     published: RwLock<Published>,
 }
 
@@ -269,6 +277,8 @@ impl Store {
         // and it must stand no lower than any that was sent.
         heads.raise(identity.origin, ceiling);
 
+        let awaits_first_delta =
+            identity.first_delta_due && view.number(tables::STATE_FIRST_DELTA)? == 0;
         let shared = Arc::new(Shared {
             database,
             origin: identity.origin,
@@ -276,6 +286,7 @@ impl Store {
             path,
             move_rows: config.move_rows.max(1),
             journal: config.journal,
+            awaits_first_delta: AtomicBool::new(awaits_first_delta),
             published: RwLock::new(Published {
                 heads: Arc::new(heads),
                 tables: Arc::new(names),
@@ -304,6 +315,13 @@ impl Store {
     #[must_use]
     pub fn boot(&self) -> u64 {
         self.shared.boot
+    }
+
+    /// Whether this store was created where peers are expected, and has not claimed a delta of
+    /// anyone since: it may lack nearly all.
+    #[must_use]
+    pub fn awaits_first_delta(&self) -> bool {
+        self.shared.awaits_first_delta.load(Ordering::Relaxed)
     }
 
     /// What this store has incorporated; every stamp is durable, or below a durable ceiling.

@@ -32,6 +32,8 @@ const META_FORMAT: &str = "format_version";
 const META_BOOT: &str = "boot";
 /// Starts the checksums of the log's records.
 const META_LOG_SALT: &str = "log_salt";
+/// 1 in a store that was created where peers are expected: it lacks what they have, at first.
+const META_FIRST_DELTA_DUE: &str = "first_delta_due";
 /// The newest commit of the log that is in these tables.
 const META_FLUSHED: &str = "log_flushed";
 
@@ -43,6 +45,8 @@ pub(super) const STATE_CONFLICTS_BYTES: &[u8] = b"conflicts_kept_bytes";
 /// The journal holds no key below this one.
 pub(super) const STATE_CONFLICTS_FROM: &[u8] = b"conflicts_from";
 pub(super) const STATE_ROWS: &[u8] = b"rows";
+/// 1 once a delta was claimed, where one is due.
+pub(super) const STATE_FIRST_DELTA: &[u8] = b"first_delta";
 
 /// The definition of a space's table.
 pub(super) type SpaceTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -101,6 +105,7 @@ pub(super) struct Identity {
     pub(super) boot: u64,
     pub(super) log_salt: u32,
     pub(super) flushed: u64,
+    pub(super) first_delta_due: bool,
 }
 
 /// Whether this file never held a store.
@@ -121,12 +126,16 @@ pub(super) fn found(database: &Database, config: &StoreConfig) -> Result<Identit
         match format {
             None => {
                 meta.insert(META_FORMAT, FORMAT_VERSION)?;
+                if config.expects_peers {
+                    meta.insert(META_FIRST_DELTA_DUE, 1)?;
+                }
             }
             Some(FORMAT_VERSION) => {}
             Some(found) => return Err(OpenError::Format { found }),
         }
         let boot = meta.get(META_BOOT)?.map_or(0, |entry| entry.value()) + 1;
         meta.insert(META_BOOT, boot)?;
+        let first_delta_due = meta.get(META_FIRST_DELTA_DUE)?.is_some();
         let flushed = meta.get(META_FLUSHED)?.map_or(0, |entry| entry.value());
         let salt = meta.get(META_LOG_SALT)?.map(|entry| entry.value());
         let log_salt = match salt {
@@ -145,7 +154,7 @@ pub(super) fn found(database: &Database, config: &StoreConfig) -> Result<Identit
         for space in Space::ALL {
             write.open_table(space.table()).map_err(StoreError::from)?;
         }
-        Identity { origin, boot, log_salt, flushed }
+        Identity { origin, boot, log_salt, flushed, first_delta_due }
     };
     write.commit().map_err(StoreError::from)?;
     Ok(identity)

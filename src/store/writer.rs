@@ -4,7 +4,7 @@
 //! requests --> transaction --> record --> log, synced --> memory --> published --> mover, where due
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Applied, Outcome, Published, Request, Store, StoreError,
@@ -145,6 +145,12 @@ impl Writer {
             |outcome: &Outcome| matches!(outcome, Outcome::Local(Ok(_)) | Outcome::Advanced);
         let Finished { mut batch, heads, names } =
             transaction.finish(outcomes.iter().any(speaks), &self.store.shared.journal)?;
+        let is_claim =
+            |request: &Request| matches!(request, Request::Remote(r) if r.claim.is_some());
+        let is_first_delta = self.store.awaits_first_delta() && requests.iter().any(is_claim);
+        if is_first_delta {
+            batch.put_number(Space::State, tables::STATE_FIRST_DELTA, 1);
+        }
         if batch.is_empty() {
             // What came by another way already is not worth a wait for the disk.
             let heads = self.store.heads();
@@ -164,6 +170,9 @@ impl Writer {
         self.log.append(batch.record())?;
 
         self.ceiling = ceiling;
+        if is_first_delta {
+            self.store.shared.awaits_first_delta.store(false, Ordering::Relaxed);
+        }
         let rows = batch.into_memory(&published.view.memories[0], sequence)?;
         self.store.publish(heads, names, Some(sequence));
         // This commit stands, whatever becomes of that.

@@ -16,6 +16,11 @@ impl From<NodeStatus> for proto::StatusResponse {
                 rows: status.rows,
                 store_bytes: status.store_bytes,
                 heads: status.heads.into_iter().map(proto::Head::from).collect(),
+                catching_up: status.catching_up.map(|catching_up| proto::CatchingUp {
+                    reason: catching_up.to_string(),
+                    remaining_rows: catching_up.remaining_rows,
+                    remaining_bytes: catching_up.remaining_bytes,
+                }),
                 role: status.role.to_string(),
                 heads_text: status.heads_text,
                 conflicts_recorded: status.conflicts.recorded,

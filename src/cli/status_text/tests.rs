@@ -33,6 +33,7 @@ fn node() -> proto::NodeStatus {
             head("ffeeddcc-bbaa-9988-7766-554433221100", "", 800),
         ],
         role: "site".to_owned(),
+        catching_up: None,
         heads_text: "h1.AAEC".to_owned(),
         conflicts_recorded: 3,
         conflicts_kept: 2,
@@ -155,6 +156,10 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
             heads: Vec::new(),
             time: None,
             writes_refused_reason: "the clock stands 1 h behind: set it".to_owned(),
+            catching_up: Some(proto::CatchingUp {
+                reason: "catching up: no peer is connected".to_owned(),
+                ..Default::default()
+            }),
             ..node()
         }),
         ..Default::default()
@@ -166,6 +171,7 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
         text.contains("      Takes writes: No: the clock stands 1 h behind: set it\n"),
         "{text}"
     );
+    assert!(text.contains("             Ready: No: catching up: no peer is conn"), "{text}");
     assert!(text.contains("\nMirror: none\n"), "{text}");
 }
 

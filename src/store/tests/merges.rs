@@ -190,6 +190,36 @@ fn a_tentative_vector_is_kept_for_its_sender_until_a_claim() {
     assert_eq!(site.store().tentative(sender).unwrap(), Heads::new());
 }
 
+/// A claim counts, not rows; and it counts for ever.
+#[test]
+fn a_store_that_expects_peers_awaits_its_first_delta() {
+    let mut alone = Site::new(1);
+    assert!(!alone.store().awaits_first_delta());
+    // Founded alone: it has all there is, whoever comes later.
+    alone.config.expects_peers = true;
+    alone.reopen();
+    assert!(!alone.store().awaits_first_delta());
+
+    let config = StoreConfig { expects_peers: true, ..small(1) };
+    let (memory, log) = (Memory::default(), Memory::default());
+    let mut site = Site { config, memory, log, open: None, ..alone };
+    site.reopen();
+    assert!(site.store().awaits_first_delta());
+    site.put("k", "ours");
+    site.merge(vec![peers_row("l", 2, at(1, 0), &[], "x")]);
+    site.reopen();
+    assert!(site.store().awaits_first_delta());
+    // What it claims may be nothing new.
+    site.remote(vec![], Some(Heads::new()), None);
+    assert!(!site.store().awaits_first_delta());
+    site.reopen();
+    assert!(!site.store().awaits_first_delta());
+    site.move_all();
+    site.reopen();
+    assert!(!site.store().awaits_first_delta());
+    site.check();
+}
+
 #[test]
 fn a_peers_rows_create_their_tables() {
     let mut site = Site::new(1);
