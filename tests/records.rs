@@ -7,8 +7,15 @@ use std::time::Duration;
 
 use common::{
     node::Node,
-    program::{at, complaint, done, json, status, value_of},
+    program::{at, complaint, done, json, program, status, value_of},
     wait::until,
+};
+use lastword::{
+    delta_file::Writer,
+    model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Row, TableName, Version},
+    node::{SystemClock, WallClock},
+    protocol::CarriedHeader,
+    wire::{carried::carried_rows_out, proto::DeltaFileHeader},
 };
 use serde_json::Value;
 
@@ -192,7 +199,10 @@ fn sites_without_a_line_converge_by_files_carried_both_ways() {
     let by_heads = export(&fra, imported["heads"].as_str().unwrap(), &fourth);
     assert!(by_heads["rows"].as_u64().unwrap() >= 1, "{by_heads}");
     let text = done(&at(&nyc, &["import", &third]));
-    assert!(text.starts_with("from fra: 1 rows, 1 of them new here, 0 conflicts\n"), "{text}");
+    assert!(
+        text.starts_with("from fra: 1 row, 1 of them new here, 0 conflicts recorded\n"),
+        "{text}"
+    );
     assert_eq!(value_of(&nyc, "both").as_deref(), Some("later"));
     assert_eq!(rows(&fra), rows(&nyc));
 }
@@ -272,4 +282,94 @@ fn a_file_that_was_cut_or_altered_is_refused_before_anything_is_merged() {
     let text = complaint(&at(&nyc, &["import", &carried.path("nothing.lwd")]), 1);
     assert!(text.contains("cannot read"), "{text}");
     assert_eq!(import(&nyc, &file)["claimed"], true);
+}
+
+/// A file of another store, with these rows of its own.
+fn file_of_another(path: &str, cluster: &str, rows: &[(&str, Hlc)]) {
+    let origin = Origin::from_bytes([7; 16]);
+    let row = |&(key, hlc): &(&str, Hlc)| Row {
+        table: TableName::of_client("t").unwrap(),
+        key: Key::new(key.to_owned()).unwrap(),
+        body: Body::new(&BodyParts {
+            version: Version { hlc, origin },
+            seen: Hlc::ZERO,
+            context: &Context::new(),
+            expires_at_ms: None,
+            value: Some(&[b'v'; 1_000]),
+        }),
+    };
+    let heads: Heads = rows.iter().map(|&(_, hlc)| (origin, hlc)).collect();
+    let header = CarriedHeader {
+        cluster: cluster.into(),
+        site: "par".into(),
+        origin,
+        heads,
+        ..CarriedHeader::default()
+    };
+    let out = std::fs::File::create(path).unwrap();
+    let mut writer = Writer::new(out, &DeltaFileHeader::from(header)).unwrap();
+    // A block for each row.
+    for one in rows {
+        writer.rows(&carried_rows_out(vec![row(one)])).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn rows_of_a_clock_that_runs_ahead_are_told_of_and_nothing_is_claimed() {
+    let fra = Node::new("fra").start();
+    let carried = Carried::new();
+    let file = carried.path("ahead.lwd");
+    let now_ms = SystemClock.now_ms();
+    let ahead = Hlc::at_ms(now_ms + 3_600_000);
+    file_of_another(&file, "lastword", &[("sound", Hlc::at_ms(now_ms)), ("ahead", ahead)]);
+    let before = status(&fra.url())["node"]["heads"].as_array().unwrap().len();
+    let output = program(&at(&fra.url(), &["import", "--json", &file]));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.starts_with("error: 1 row held back") && text.contains("nothing is claimed"),
+        "{text}"
+    );
+    assert!(text.contains(" again in 59m "), "{text}");
+    let report = json(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!((&report["claimed"], &report["rows_stored"]), (&false.into(), &1.into()));
+    assert!(value_of(&fra.url(), "sound").is_some() && value_of(&fra.url(), "ahead").is_none());
+    assert_eq!(status(&fra.url())["node"]["heads"].as_array().unwrap().len(), before);
+}
+
+#[test]
+fn a_node_that_is_killed_in_the_middle_of_an_import_claims_nothing_and_takes_the_file_again() {
+    const ROWS: u64 = 20_000;
+    let mut fra = Node::new("fra").start();
+    let carried = Carried::new();
+    let file = carried.path("long.lwd");
+    let then_ms = SystemClock.now_ms() - 3_600_000;
+    let keys: Vec<String> = (0..ROWS).map(|n| format!("k{n:06}")).collect();
+    let rows: Vec<(&str, Hlc)> =
+        keys.iter().zip(0..).map(|(key, n)| (key.as_str(), Hlc::at_ms(then_ms + n))).collect();
+    file_of_another(&file, "lastword", &rows);
+    let url = fra.url();
+    // A refusal is told, however much of the file is on its way.
+    let other = carried.path("other.lwd");
+    file_of_another(&other, "blog", &rows);
+    let text = complaint(&at(&url, &["import", &other]), 1);
+    assert!(text.contains("from cluster \"blog\""), "{text}");
+
+    std::thread::scope(|scope| {
+        let importing = scope.spawn(|| program(&at(&url, &["import", &file])));
+        until("some rows", LIMIT, || {
+            (status(&url)["node"]["rows"].as_u64().unwrap() > 100).then_some(())
+        });
+        fra.kill9();
+        let output = importing.join().unwrap();
+        assert_eq!(output.status.code(), Some(1), "it cannot have been through already");
+    });
+    fra.restart();
+    let node = &status(&url)["node"];
+    assert!(node["rows"].as_u64().unwrap() < ROWS, "{node}");
+    assert_eq!(node["heads"].as_array().unwrap().len(), 1, "nothing is claimed: {node}");
+    let imported = import(&url, &file);
+    assert_eq!((&imported["rows"], &imported["claimed"]), (&ROWS.into(), &true.into()));
+    assert_eq!(status(&url)["node"]["rows"].as_u64(), Some(ROWS + 1), "and its member row");
 }

@@ -148,6 +148,8 @@ impl Import {
             // So that a file for its sender can begin there.
             self.node.note_carried(self.header.origin, self.header.heads).await?;
         }
+        let ImportResponse { rows_received, rows_stored, claimed, .. } = self.answer;
+        tracing::info!(rows_received, rows_stored, claimed, "imported a delta file");
         self.answer.heads = self.node.heads().to_text();
         Ok(self.answer)
     }

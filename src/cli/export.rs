@@ -16,6 +16,7 @@ use super::{
     output::{json_line, print},
     servers::ServerArgs,
     signals::Signals,
+    status_text::rows,
 };
 use crate::{
     client::{ClientError, Parts},
@@ -93,9 +94,9 @@ impl Args {
             let from = if header.since == Heads::new() { "nothing".to_owned() } else { since };
             out.extend_from_slice(
                 format!(
-                    "{}: {} rows in {}\n  from {from}\n  to   {heads}\n",
+                    "{}: {} in {}\n  from {from}\n  to   {heads}\n",
                     self.file.display(),
-                    written.rows,
+                    rows(written.rows),
                     HumanBytes(written.bytes)
                 )
                 .as_bytes(),

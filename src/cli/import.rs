@@ -9,25 +9,31 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use prost::Message;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{
     output::{json_line, print},
     servers::ServerArgs,
+    status_text::rows,
 };
 use crate::{
-    delta_file::{Reader, verify},
-    wire::proto::{ImportRequest, ImportResponse, import_request::Part},
+    delta_file::{Block, Reader, Summary, verify},
+    wire::proto::{
+        DeltaFileHeader, DeltaFileRows, ImportRequest, ImportResponse, import_request::Part,
+    },
 };
 
+/// How many bytes of rows a part has, at least, but for the last.
+const PART_BYTES: usize = 128 << 10;
 /// Parts that wait to be sent.
 const PARTS_WAITING_MAX: usize = 4;
 
 /// Merge a file that lastword export wrote at another site
 ///
 /// The whole file is read first: one that was cut short or altered is refused before anything of it
-/// is merged. Importing a file twice does no harm.
+/// is merged. Importing a file twice does no harm. Of several servers the first is used.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lastword import for-nyc.lwd --server http://nyc.example:7400")]
 pub(super) struct Args {
@@ -90,10 +96,10 @@ impl Args {
         if !imported.claimed {
             let wait = Duration::from_millis(imported.held_back_ms);
             bail!(
-                "{} rows are stamped further ahead of the node's clock than the bound allows, and were \
-                 held back: the others are merged, but nothing is claimed of this file; check the \
-                 clocks, and import it again in {}",
-                imported.rows_held_back,
+                "{} held back: stamped further ahead of the node's clock than the bound allows; the \
+                 others are merged, but nothing is claimed of this file: check the clocks, and import it \
+                 again in {}",
+                rows(imported.rows_held_back),
                 humantime::format_duration(wait)
             );
         }
@@ -104,8 +110,9 @@ impl Args {
 fn text(site: &str, imported: &ImportResponse) -> String {
     let ImportResponse { rows_received, rows_stored, conflicts, heads, .. } = imported;
     format!(
-        "from {site}: {rows_received} rows, {rows_stored} of them new here, {conflicts} conflicts\n\
-         this node has now: {heads}\n"
+        "from {site}: {}, {rows_stored} of them new here, {conflicts} conflicts recorded\n\
+         this node has now: {heads}\n",
+        rows(*rows_received)
     )
 }
 
@@ -118,9 +125,7 @@ fn cannot_use(path: &Path) -> String {
 }
 
 /// Reads all of the file.
-fn check(
-    path: &Path,
-) -> anyhow::Result<(crate::wire::proto::DeltaFileHeader, crate::delta_file::Summary)> {
+fn check(path: &Path) -> anyhow::Result<(DeltaFileHeader, Summary)> {
     let file = open(path)?;
     let bar = progress(&file, "checking");
     let found = verify(BufReader::with_capacity(1 << 20, bar.wrap_read(file)));
@@ -133,12 +138,21 @@ fn send(path: &Path, parts: &mpsc::Sender<ImportRequest>) -> anyhow::Result<()> 
     let file = open(path)?;
     let bar = progress(&file, "importing");
     let mut reader = Reader::new(BufReader::new(file)).with_context(|| cannot_use(path))?;
+    let next = |reader: &mut Reader<_>| reader.next_block().with_context(|| cannot_use(path));
     let header = Some(Part::Header(reader.header().clone()));
     let mut going_on = parts.blocking_send(ImportRequest { part: header, last: false }).is_ok();
-    while going_on && let Some(block) = reader.next_block().with_context(|| cannot_use(path))? {
-        let part = Some(Part::Rows(block.rows));
-        going_on = parts.blocking_send(ImportRequest { part, last: block.last }).is_ok();
-        bar.set_position(reader.position());
+    // Small blocks go together: a flood of small frames is taken for an attack.
+    let mut gathered = DeltaFileRows::default();
+    let mut bytes = 0;
+    while going_on && let Some(Block { rows, last }) = next(&mut reader)? {
+        bytes += rows.encoded_len();
+        gathered.rows.extend(rows.rows);
+        if bytes >= PART_BYTES || last {
+            let part = Some(Part::Rows(std::mem::take(&mut gathered)));
+            bytes = 0;
+            going_on = parts.blocking_send(ImportRequest { part, last }).is_ok();
+            bar.set_position(reader.position());
+        }
     }
     bar.finish_and_clear();
     Ok(())

@@ -217,7 +217,8 @@ fn yes_no(yes: bool) -> &'static str {
     if yes { "Yes" } else { "No" }
 }
 
-fn rows(count: u64) -> String {
+/// `1 row`, `2 rows`.
+pub(super) fn rows(count: u64) -> String {
     match count {
         1 => "1 row".to_owned(),
         count => format!("{} rows", grouped(count)),

@@ -18,6 +18,7 @@ use super::{
     serve::node_config,
     settings_args::SettingsArgs,
     signals::Signals,
+    status_text::rows,
 };
 use crate::{
     config::{Config, Layers, setting},
@@ -236,8 +237,9 @@ fn text(line: &Report<'_>) -> String {
     let (received, sent) =
         (indicatif::HumanBytes(line.bytes_received), indicatif::HumanBytes(line.bytes_sent));
     let moved = format!(
-        "{} rows fetched ({received}), {} sent ({sent})",
-        line.rows_received, line.rows_sent
+        "{} fetched ({received}), {} sent ({sent})",
+        rows(line.rows_received),
+        rows(line.rows_sent)
     );
     let error = line.last_error.map(one_line).unwrap_or_default();
     match (line.seconds, line.head_age_seconds) {

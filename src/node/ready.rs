@@ -17,6 +17,8 @@ pub struct CatchingUp {
     pub remaining_rows: Option<u64>,
     /// An estimate of their bytes.
     pub remaining_bytes: u64,
+    /// Rows held back for their stamps: until they are let in, nothing is claimed.
+    pub held_rows: u64,
 }
 
 impl fmt::Display for CatchingUp {
@@ -28,7 +30,12 @@ impl fmt::Display for CatchingUp {
             (Some(from), Some(rows)) => {
                 write!(f, "{rows} rows ({} bytes) to come from {from}", self.remaining_bytes)
             }
+        }?;
+        if self.held_rows > 0 {
+            let held = self.held_rows;
+            write!(f, "; {held} held back, stamped too far ahead of this clock: check the clocks")?;
         }
+        Ok(())
     }
 }
 
@@ -48,11 +55,14 @@ impl Node {
             _ => peer.remaining_rows,
         });
         Some(match nearest {
-            None => CatchingUp { from: None, remaining_rows: None, remaining_bytes: 0 },
+            None => {
+                CatchingUp { from: None, remaining_rows: None, remaining_bytes: 0, held_rows: 0 }
+            }
             Some(peer) => CatchingUp {
                 from: Some(name_of(peer)),
                 remaining_rows: (peer.rows_received > 0).then_some(peer.remaining_rows),
                 remaining_bytes: peer.remaining_bytes,
+                held_rows: peer.held_rows,
             },
         })
     }

@@ -340,6 +340,7 @@ pub(super) mod tests {
                 from: Some("<em>".into()),
                 remaining_rows: Some(12),
                 remaining_bytes: 34,
+                held_rows: 1,
             }),
             rows: 1_234,
             store_bytes: 3 << 20,
@@ -403,7 +404,7 @@ pub(super) mod tests {
         for text in [
             "<h1>fra</h1>",
             "replica",
-            "12 rows (34 bytes) to come from &lt;em&gt;",
+            "12 rows (34 bytes) to come from &lt;em&gt;; 1 held back, stamped too far ahead",
             "cluster shop",
             "3.0 MiB",
             "2 · 2.0 KiB · the oldest 2.0 h ago",

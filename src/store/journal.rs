@@ -92,6 +92,7 @@ impl Additions {
                 self.recorded += 1;
                 self.bytes += signed(entry_bytes(&key, value.len()));
             }
+            Some(before) if before == value => return Ok(()),
             Some(before) => self.bytes += signed(value.len()) - signed(before.len()),
         }
         self.least = Some(self.least.map_or(key, |least| least.min(key)));

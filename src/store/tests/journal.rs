@@ -116,6 +116,18 @@ fn it_is_read_from_both_ends_and_by_id() {
     assert_eq!(snapshot.conflict(winner.body.version()).unwrap(), None);
 }
 
+/// In a mesh the same pair meets once for each link that brings it.
+#[test]
+fn the_same_pair_again_changes_nothing() {
+    let mut site = Site::new(1);
+    site.merge(conflict(at(1, 0), "lost").to_vec());
+    let before = (site.store().journal_totals().unwrap(), site.entries(Space::Conflicts));
+    let [loser, _] = conflict(at(1, 0), "lost");
+    assert_eq!(site.merge(vec![loser]).conflicts, 1, "met again");
+    assert_eq!((site.store().journal_totals().unwrap(), site.entries(Space::Conflicts)), before);
+    site.check();
+}
+
 /// The same loser met again by a greater winner: one entry, counted once, its bytes as they are now.
 #[test]
 fn a_loser_that_meets_another_winner_is_one_entry() {
