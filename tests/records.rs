@@ -254,9 +254,10 @@ fn a_file_that_was_cut_or_altered_is_refused_before_anything_is_merged() {
     let (fra, nyc) = (fra_node.url(), nyc_node.url());
     let carried = Carried::new();
     let file = carried.path("file.lwd");
-    for n in 0..5 {
+    // Several blocks: those before the fault are sound.
+    for n in 0..20 {
         let letter = |i: u64| char::from(b'a' + u8::try_from((i * i + n) % 23).unwrap());
-        let value: String = (0..50_000).map(letter).collect();
+        let value: String = (0..100_000).map(letter).collect();
         done(&at(&fra, &["put", "t", &format!("k{n}"), &value]));
     }
     export(&fra, "nothing", &file);

@@ -10,8 +10,10 @@ use common::{
     wait::until,
 };
 use lastword::{
+    client::{Client, Options},
     model::{Key, Role, TableName},
     node::{self, Change, Mutation, NodeConfig, WriteError},
+    wire::proto::{self, mutation::Mutation::Put as PutOne},
 };
 use serde_json::Value;
 
@@ -120,6 +122,45 @@ fn a_store_is_brought_up_to_date_once_and_its_own_rows_go_out() {
     assert_eq!(value_of(&lon.url(), "k19"), Some("v".repeat(1_000)));
     let text = complaint(&sync(&lon, &data, &["--peer", &url]), 1);
     assert!(text.contains("open in another process"), "{text}");
+}
+
+/// Writes so many rows, each under a key of this node's own.
+fn fill(node: &Node, rows: u64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::new([node.url()], Options::default()).unwrap();
+        for from in (0..rows).step_by(1_000) {
+            let put = |n: u64| proto::PutRequest {
+                table: "t".into(),
+                key: format!("{}-{n}", node.site()).into(),
+                value: vec![b'v'; 300].into(),
+                ..Default::default()
+            };
+            let put = |n| proto::Mutation { mutation: Some(PutOne(put(n))) };
+            client.batch((from..from + 1_000).map(put).collect()).await.unwrap();
+        }
+    });
+}
+
+/// Much to fetch and little to send, and the other way round: the one must not end the other.
+#[test]
+fn a_sync_ends_only_when_both_sides_have_all() {
+    for (at_fra, at_lon) in [(20_000, 1_000), (1_000, 20_000)] {
+        let fra = Node::new("fra").start();
+        let mut lon = Node::new("lon").start();
+        fill(&fra, at_fra);
+        fill(&lon, at_lon);
+        lon.kill9();
+        let (data, url) = (lon.data_dir().to_str().unwrap().to_owned(), fra.url());
+        done(&sync(&lon, &data, &["--peer", &url]));
+        let count = |node: &Node| {
+            done(&at(&node.url(), &["scan", "t", "--keys-only"])).lines().count() as u64
+        };
+        assert_eq!(count(&fra), at_fra + at_lon);
+        drop(fra);
+        lon.restart();
+        assert_eq!(count(&lon), at_fra + at_lon);
+    }
 }
 
 #[test]

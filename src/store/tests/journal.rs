@@ -15,6 +15,13 @@ fn conflict(lost: Hlc, value: &str) -> [Row; 2] {
     [row(2, lost, value), row(3, Hlc::from_bits(lost.bits() + 1), "winner")]
 }
 
+/// Where a look for the oldest begins: at it, else a commit would pass by all that went before.
+fn assert_no_search(site: &Site) {
+    let from = site.entries(Space::State)[tables::STATE_CONFLICTS_FROM].clone();
+    let oldest = site.entries(Space::Conflicts).into_keys().next();
+    assert_eq!(Some(from), oldest);
+}
+
 fn losers(site: &Site) -> Vec<Hlc> {
     let conflicts = site.store().snapshot().conflicts().unwrap();
     conflicts.iter().map(|(_, loser)| loser.body.version().hlc).collect()
@@ -54,6 +61,7 @@ fn beyond_its_bytes_the_oldest_go_as_many_as_it_takes() {
     let large = "x".repeat(3_500);
     site.merge(conflict(at(30, 0), &large).to_vec());
     site.check();
+    assert_no_search(&site);
     let left = losers(&site);
     assert!((2..5).contains(&left.len()), "{left:?}");
     assert_eq!(left.last(), Some(&at(30, 0)), "the newest stays");
@@ -82,6 +90,7 @@ fn what_is_too_old_goes_a_part_at_a_time() {
     for n in 0u64.. {
         site.merge(conflict(at(2_000, 2 * n), "young").to_vec());
         site.check();
+        assert_no_search(&site);
         let old = losers(&site).into_iter().filter(|hlc| *hlc < at(1_000, 0)).count();
         assert!(old < left && left - old <= 66, "{old} of {left}");
         left = old;

@@ -190,6 +190,30 @@ fn a_tentative_vector_is_kept_for_its_sender_until_a_claim() {
     assert_eq!(site.store().tentative(sender).unwrap(), Heads::new());
 }
 
+#[test]
+fn what_a_file_says_of_its_sender_is_kept_and_never_taken_back() {
+    let mut site = Site::new(1);
+    let note = |site: &mut Site, by: u8, heads: &Heads| {
+        let request = Request::Carried { origin: origin(by), heads: heads.clone() };
+        let committed = site.apply(&[request]).committed;
+        site.check();
+        committed
+    };
+    let (early, late) = (heads(&[(2, at(1, 0)), (3, at(9, 0))]), heads(&[(2, at(2, 0))]));
+    assert!(note(&mut site, 2, &late) && note(&mut site, 0xff, &early));
+    assert!(note(&mut site, 2, &early));
+    assert!(!note(&mut site, 2, &late), "nothing new costs no commit");
+    let both = heads(&[(2, at(2, 0)), (3, at(9, 0))]);
+    for _ in 0..2 {
+        let carried = [(origin(2), both.clone()), (origin(0xff), early.clone())];
+        assert_eq!(site.store().carried().unwrap(), carried);
+        // It claims nothing.
+        assert_eq!(site.store().heads().get(origin(2)), Hlc::ZERO);
+        site.move_all();
+        site.reopen();
+    }
+}
+
 /// A claim counts, not rows; and it counts for ever.
 #[test]
 fn a_store_that_expects_peers_awaits_its_first_delta() {
