@@ -204,12 +204,20 @@ async fn status_for_people_and_for_programs() {
             software_version: "0.1.0".to_owned(),
             start_time: Some(EXPIRY),
             rows: 7,
-            heads: vec![proto::Head {
-                origin: ORIGIN_TEXT.to_owned(),
-                site: String::new(),
-                hlc: u64::MAX,
-                age_seconds: 0.5,
-            }],
+            heads: vec![
+                proto::Head {
+                    origin: ORIGIN_TEXT.to_owned(),
+                    hlc: u64::MAX - 1,
+                    age_seconds: 0.5,
+                    ..Default::default()
+                },
+                proto::Head {
+                    origin: ORIGIN_TEXT.to_owned(),
+                    site: "gone".to_owned(),
+                    closed: true,
+                    ..Default::default()
+                },
+            ],
             ..Default::default()
         }),
         peers: vec![proto::PeerStatus {
@@ -235,18 +243,34 @@ async fn status_for_people_and_for_programs() {
         "node": {
             "cluster": "lastword",
             "site": "fra",
+            "role": null,
             "origin": ORIGIN_TEXT,
             "software_version": "0.1.0",
             "started_at": "2026-01-02T03:04:05.678Z",
+            "catching_up": null,
             "rows": 7,
             "store_bytes": 0,
-            "heads": [{
-                "origin": ORIGIN_TEXT,
-                "site": null,
-                "hlc": "18446744073709551615",
-                "age_seconds": 0.5,
-            }],
+            "heads": [
+                {
+                    "origin": ORIGIN_TEXT,
+                    "site": null,
+                    "hlc": "18446744073709551614",
+                    "age_seconds": 0.5,
+                    "closed": false,
+                },
+                {
+                    "origin": ORIGIN_TEXT,
+                    "site": "gone",
+                    "hlc": null,
+                    "age_seconds": null,
+                    "closed": true,
+                },
+            ],
+            "heads_text": "",
             "conflicts_recorded": 0,
+            "conflicts_kept": 0,
+            "conflicts_kept_bytes": 0,
+            "conflicts_oldest_age_seconds": null,
             "rows_merged": 0,
             "rows_held_back": 0,
             "rows_written": 0,

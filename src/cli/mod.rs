@@ -11,10 +11,14 @@
 mod bench;
 mod compact;
 mod config;
+mod conflicts;
+mod conflicts_text;
 mod delete;
 mod demo;
 mod exit;
+mod export;
 mod get;
+mod import;
 mod insert;
 mod output;
 mod put;
@@ -26,6 +30,7 @@ mod signals;
 mod status;
 mod status_json;
 mod status_text;
+mod sync;
 mod value;
 mod verify;
 
@@ -77,6 +82,10 @@ commands! {
     Scan => scan,
     Status => status,
     Verify => verify,
+    Conflicts => conflicts,
+    Export => export,
+    Import => import,
+    Sync => sync,
     Config => config,
     Compact => compact,
     Bench => bench,

@@ -72,7 +72,7 @@ pub(super) enum KeyText<'a> {
 
 /// Text where it is UTF-8, else base64.
 #[derive(Serialize)]
-enum ValueText<'a> {
+pub(super) enum ValueText<'a> {
     #[serde(rename = "value")]
     Text(&'a str),
     #[serde(rename = "value_base64")]
@@ -96,7 +96,7 @@ impl<'a> KeyText<'a> {
 }
 
 impl<'a> ValueText<'a> {
-    fn of(value: &'a [u8]) -> ValueText<'a> {
+    pub(super) fn of(value: &'a [u8]) -> ValueText<'a> {
         match std::str::from_utf8(value) {
             Ok(text) => ValueText::Text(text),
             Err(_) => ValueText::Base64(BASE64_STANDARD.encode(value)),

@@ -12,6 +12,7 @@
 //!
 //! A clone shares the connections, and goes on with a session of its own.
 
+mod admin;
 mod bulk;
 mod error;
 mod nodes;
@@ -28,6 +29,7 @@ use tonic::Response;
 
 use crate::wire::proto;
 
+pub use admin::Parts;
 pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
@@ -313,34 +315,6 @@ impl Client {
             self.nodes.in_use().to_owned(),
             self.nodes.request_timeout(),
         ))
-    }
-
-    /// The state of the node in use, its links and its mirror.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn status(&mut self) -> Result<proto::StatusResponse, ClientError> {
-        self.nodes
-            .call(Repeat::Harmless, proto::StatusRequest {}, |mut node, request| async move {
-                node.admin.status(request).await
-            })
-            .await
-    }
-
-    /// Begins to compare the rows of the node in use with those of one of its peers.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn verify(&mut self, request: proto::VerifyRequest) -> Result<Verify, ClientError> {
-        let stream = self
-            .nodes
-            .call(Repeat::Harmless, request, |mut node, request| async move {
-                node.admin.verify(request).await
-            })
-            .await?;
-        Ok(Verify::new(stream, self.nodes.in_use().to_owned(), self.nodes.request_timeout()))
     }
 }
 

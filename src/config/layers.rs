@@ -172,6 +172,12 @@ impl Layers {
         Ok(layers)
     }
 
+    /// Whether anybody says anything of the setting.
+    #[must_use]
+    pub fn is_given(&self, setting: &Setting) -> bool {
+        self.given(setting).is_some()
+    }
+
     /// Every setting, in order, as it stands.
     #[must_use]
     pub fn effective(&self) -> Vec<Effective> {

@@ -23,6 +23,7 @@ mod suggest;
 use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
+    model::Role,
     protocol::{Compression, SequenceIds},
     telemetry::LogFormat,
 };
@@ -52,6 +53,11 @@ pub const SEAL_AFTER_BOUNDS: std::ops::RangeInclusive<Duration> =
 /// The bounds of [`Member::absent_max`].
 pub const ABSENT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
+/// The bounds of [`Conflicts::kept_bytes_max`]: the largest row fits in.
+pub const CONFLICTS_KEPT_BYTES_BOUNDS: std::ops::RangeInclusive<u64> = 4 << 20..=4 << 30;
+/// The bounds of [`Conflicts::kept_age_max`].
+pub const CONFLICTS_KEPT_AGE_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
 /// Where client commands look for a node unless told otherwise.
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
 
@@ -64,6 +70,8 @@ pub struct Config {
     pub cluster: String,
     /// This site's name, `[a-z0-9][a-z0-9-]{0,31}`. Required.
     pub site: String,
+    /// What the node is for. Default: its site.
+    pub role: Role,
     /// The folder of this node's store, made when missing. Required.
     pub data: PathBuf,
     /// Where gRPC is served. Default 127.0.0.1:7400.
@@ -87,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the cluster's members come and go.
     pub member: Member,
+    /// What of the conflict journal is kept.
+    pub conflicts: Conflicts,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -126,6 +136,16 @@ pub struct Limits {
     pub clock_drift_max: Duration,
 }
 
+/// What of the conflict journal is kept; beyond, the oldest losers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflicts {
+    /// So many bytes. Default 64 MiB, within [`CONFLICTS_KEPT_BYTES_BOUNDS`].
+    pub kept_bytes_max: u64,
+    /// How long ago the loser may have been stamped. Default 30 days, within
+    /// [`CONFLICTS_KEPT_AGE_BOUNDS`].
+    pub kept_age_max: Duration,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -148,6 +168,7 @@ impl Config {
         let config = Config {
             cluster: read.required(&CLUSTER, parse::name)?,
             site: read.required(&SITE, parse::name)?,
+            role: read.required(&ROLE, Role::from_str)?,
             data: read.required(&DATA, |text| Ok(PathBuf::from(text)))?,
             listen: read.required(&LISTEN, parse::address)?,
             http: read.optional(&HTTP, parse::address)?,
@@ -176,6 +197,14 @@ impl Config {
                 })?,
                 absent_max: read.required(&MEMBER_ABSENT_MAX, |text| {
                     parse::duration(text, ABSENT_MAX_BOUNDS)
+                })?,
+            },
+            conflicts: Conflicts {
+                kept_bytes_max: read.required(&CONFLICTS_KEPT_MAX_BYTES, |text| {
+                    parse::bytes(text, CONFLICTS_KEPT_BYTES_BOUNDS)
+                })?,
+                kept_age_max: read.required(&CONFLICTS_KEPT_MAX_AGE, |text| {
+                    parse::duration(text, CONFLICTS_KEPT_AGE_BOUNDS)
                 })?,
             },
             log: Log {

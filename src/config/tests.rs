@@ -48,6 +48,7 @@ fn the_defaults() {
     let expected = Config {
         cluster: "lastword".to_owned(),
         site: "fra".to_owned(),
+        role: Role::Site,
         data: "/var/lib/lastword".into(),
         listen: "127.0.0.1:7400".parse().unwrap(),
         http: Some("127.0.0.1:7401".parse().unwrap()),
@@ -67,6 +68,10 @@ fn the_defaults() {
         member: Member {
             seal_after: Duration::from_secs(600),
             absent_max: Duration::from_secs(30 * 86_400),
+        },
+        conflicts: Conflicts {
+            kept_bytes_max: 64 << 20,
+            kept_age_max: Duration::from_secs(30 * 24 * 3600),
         },
         log: Log { filter: "info".to_owned(), format: LogFormat::Text },
     };
@@ -105,6 +110,10 @@ fn a_whole_file() {
         [member]
         seal_after = "2h"
         absent_max = "90d"
+
+        [conflicts]
+        kept_max_bytes = "8MiB"
+        kept_max_age = "90days"
         "#,
         &[],
         &[],
@@ -120,6 +129,8 @@ fn a_whole_file() {
     assert_eq!(config.limits.read_wait_max, Duration::from_millis(500));
     assert_eq!(config.member.seal_after, Duration::from_secs(7_200));
     assert_eq!(config.member.absent_max, Duration::from_secs(90 * 86_400));
+    assert_eq!(config.conflicts.kept_bytes_max, 8 << 20);
+    assert_eq!(config.conflicts.kept_age_max, Duration::from_secs(90 * 24 * 3600));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.mysql.unwrap().port, 3307);
 }
@@ -292,6 +303,9 @@ fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
             "limits.batch_mutations_max (FILE): \"0\" is not a whole",
         ),
         ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
+        ("role = 'master'", "role (FILE): \"master\" is no role: use site or replica"),
+        ("conflicts.kept_max_bytes = '1MiB'", "conflicts.kept_max_bytes (FILE): 1MiB is out of"),
+        ("conflicts.kept_max_age = '5m'", "conflicts.kept_max_age (FILE): 5m is out of bounds"),
         ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),
         ("member.absent_max = '1h'", "member.absent_max (FILE): 1h is out of bounds"),
         ("log = 'lastword=loud'", "log (FILE): \"lastword=loud\" is not a filter"),

@@ -149,26 +149,17 @@ impl Follower {
             let delta = FollowDelta::new(pulse.heads, pulse.sequence, source);
             return Ok(Begun::Delta(FollowDelta { rows_total, ..delta }));
         }
-        self.scan(&snapshot, pulse.heads, pulse.sequence).map(Begun::Delta)
+        let delta = FollowDelta::of_snapshot(&snapshot, self.above())?;
+        // The heads of the pulse: those of the snapshot may claim what comes after it.
+        let (heads, sequence) = (pulse.heads, pulse.sequence);
+        Ok(Begun::Delta(FollowDelta { heads, sequence, ..delta }))
     }
 
     /// The first half of a reconciliation: all of one snapshot that lies above.
     fn begin_reconciliation(&self) -> Result<FollowDelta, StoreError> {
         let snapshot = self.node.snapshot();
-        let delta = self.scan(&snapshot, Arc::clone(snapshot.heads()), 0)?;
+        let delta = FollowDelta::of_snapshot(&snapshot, self.above())?;
         Ok(FollowDelta { reconciled_with: Some(snapshot), ..delta })
-    }
-
-    fn scan(
-        &self,
-        snapshot: &Snapshot,
-        heads: Arc<Heads>,
-        sequence: u64,
-    ) -> Result<FollowDelta, StoreError> {
-        let changes = snapshot.changes(self.above())?;
-        let count = snapshot.changes(self.above())?;
-        let delta = FollowDelta::new(heads, sequence, Source::Store(Box::new(changes)));
-        Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
     }
 
     /// Passes everything on once more, from the next delta on: for a consumer that takes away by itself
@@ -275,6 +266,18 @@ impl FollowDelta {
             rows_passed: 0,
             reconciled_with: None,
         }
+    }
+
+    /// All rows above `above` in this snapshot, from the change index.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn of_snapshot(snapshot: &Snapshot, above: &Heads) -> Result<FollowDelta, StoreError> {
+        let source = Source::Store(Box::new(snapshot.changes(above)?));
+        let count = snapshot.changes(above)?;
+        let delta = FollowDelta::new(Arc::clone(snapshot.heads()), 0, source);
+        Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
     }
 
     /// Where this is the first half of a reconciliation, the snapshot to compare with.

@@ -5,6 +5,8 @@
 //! writes.rs      what clients, links and the node itself hand to the writer
 //! writer.rs      many requests, one durable commit, then the bell
 //! pending.rs     what a caller waits on
+//! role.rs        a replica takes no writes of clients
+//! restore.rs     a write that lost a conflict, written again
 //! reads.rs       the rows of one moment
 //! recent.rs      the newest commits, in memory
 //! membership.rs  the node as one of a cluster, and what it does by itself
@@ -13,7 +15,9 @@
 //! verify.rs      whether a peer has the same rows: verified.rs says, repair.rs puts right what differs
 //! answering.rs   the other side of that
 //! calls.rs       how a peer is asked: links carry the questions
+//! ready.rs       a new site is ready once it has what a peer has
 //! report.rs      what links and mirrors say of themselves, for status
+//! carried.rs     what other sites are known to have, of which files tell
 //! status.rs      the state of the whole node at one moment
 //! time.rs        the wall clock
 //! ```
@@ -23,6 +27,7 @@
 
 mod answering;
 mod calls;
+mod carried;
 mod error;
 mod follow;
 mod membership;
@@ -31,9 +36,12 @@ mod opening;
 mod page;
 mod pending;
 mod reads;
+mod ready;
 mod recent;
 mod repair;
 mod report;
+mod restore;
+mod role;
 mod status;
 mod time;
 mod verified;
@@ -54,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use answering::{Answering, Patience};
 pub use calls::{Answered, Call, Calls, LineEnd};
+pub use carried::CarryError;
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use membership::UpkeepConfig;
@@ -61,11 +70,15 @@ pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
 pub use page::{Part, Rows, Run};
 pub use pending::{Merging, Writing};
+pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
 };
-pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
+pub use restore::RestoreError;
+pub use status::{
+    Backlog, ConflictsStatus, HeadStatus, MirrorStatus, NodeStatus, OpenHead, PeerStatus,
+};
 pub use time::{SystemClock, WallClock};
 pub use verified::{
     PlaceDiffers, RowState, Verified, VerifyError, VerifyOptions, VerifyProgress, VerifyStage,
@@ -73,7 +86,7 @@ pub use verified::{
 pub use writes::Committed;
 
 use crate::{
-    model::{Heads, Hlc, Origin},
+    model::{Heads, Hlc, Origin, Role},
     protocol::SequenceIds,
     store::{Applied, Outcome, Store},
 };
@@ -103,8 +116,10 @@ pub struct Node {
 struct Shared {
     store: Store,
     site: String,
+    role: Role,
     cluster: String,
     sequence: Option<SequenceIds>,
+    expects_peers: bool,
     create_tables: bool,
     drift_bound_ms: u64,
     clock: Arc<dyn WallClock>,

@@ -13,9 +13,9 @@ use super::{
     recent::Recent, report::Reports, writer,
 };
 use crate::{
-    model::Origin,
+    model::{Origin, Role},
     protocol::{SequenceIds, member_row},
-    store::{OpenError, Store, StoreConfig, Writer},
+    store::{JournalLimits, OpenError, Store, StoreConfig, Writer},
 };
 
 /// How a node is opened.
@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub cluster: String,
     /// The name of its site.
     pub site: String,
+    /// What it is for.
+    pub role: Role,
     /// The site's sequence ids, where configured.
     pub sequence: Option<SequenceIds>,
     /// Whether a client's write creates a table that is not there.
@@ -37,9 +39,12 @@ pub struct NodeConfig {
     pub recent_bytes_max: usize,
     /// Memory for the store's page cache, in bytes.
     pub cache_bytes: usize,
+    /// What of the conflict journal is kept.
+    pub journal: JournalLimits,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
-    /// Peers as configured: until each was met once, nothing is purged.
+    /// Peers as configured: until each was met once, nothing is purged; and a store that is created
+    /// now is not ready before it has the rows of one of them.
     pub peers: Vec<String>,
 }
 
@@ -51,11 +56,13 @@ impl NodeConfig {
             data: data.into(),
             cluster: "lastword".into(),
             site: site.into(),
+            role: Role::Site,
             sequence: None,
             create_tables: true,
             drift_bound_ms: crate::protocol::DRIFT_BOUND_MS_DEFAULT,
             recent_bytes_max: 32 << 20,
             cache_bytes: 256 << 20,
+            journal: JournalLimits::default(),
             clock: Arc::new(SystemClock),
             peers: Vec::new(),
         }
@@ -73,6 +80,7 @@ impl Node {
         let store_config = StoreConfig {
             cache_bytes: config.cache_bytes,
             peers: config.peers.clone(),
+            journal: config.journal,
             ..StoreConfig::new(fresh_origin, rand::random())
         };
         let data = config.data.clone();
@@ -94,8 +102,10 @@ impl Node {
         let pulse = Pulse { sequence: 0, heads: store.heads() };
         let shared = Arc::new(Shared {
             site: config.site,
+            role: config.role,
             cluster: config.cluster,
             sequence: config.sequence,
+            expects_peers: !config.peers.is_empty(),
             create_tables: config.create_tables,
             drift_bound_ms: config.drift_bound_ms,
             nonce: rand::random(),
@@ -124,13 +134,14 @@ impl Node {
         Ok(node)
     }
 
-    /// Writes this site's name into the member list, where it does not stand yet.
+    /// Writes this site's name and role into the member list, where they do not stand yet.
     async fn announce_itself(&self) -> Result<(), OpenError> {
         let origin = self.origin();
-        if self.site_of(origin).as_deref() == Some(self.site()) {
+        let role = self.shared.store.role_of(origin);
+        if self.site_of(origin).as_deref() == Some(self.site()) && role == Some(self.role()) {
             return Ok(());
         }
-        match self.write_system(member_row(origin, self.site())).await {
+        match self.write_system(member_row(origin, self.site(), self.role())).await {
             Ok(_) => Ok(()),
             // The clock leads: the name comes with a later start; nothing depends on it.
             Err(WriteError::Refused(reason)) => {

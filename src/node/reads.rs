@@ -34,6 +34,7 @@ impl Node {
                 let heads = self.heads();
                 let behind_ms = session
                     .iter()
+                    .filter(|(_, hlc)| !hlc.is_closed())
                     .map(|(origin, hlc)| hlc.ms().saturating_sub(heads.get(origin).ms()))
                     .max();
                 return Err(ReadError::NotThereYet {

@@ -294,7 +294,9 @@ impl Pair<'_> {
         let there_floor = Arc::clone(&self.there_floor);
         // A peer whose clock is ahead may have purged what has expired by what our own head says, too.
         let node = self.verifier.node;
-        let now_ms = node.now_ms().max(here.heads().get(node.origin()).ms());
+        let own_head = here.heads().get(node.origin());
+        let head_ms = if own_head.is_closed() { 0 } else { own_head.ms() };
+        let now_ms = node.now_ms().max(head_ms);
         let judging = tokio::task::spawn_blocking(move || {
             let judged = |(position, body): (Position, Option<bytes::Bytes>)| {
                 let ours = here.body_at(&position)?.map(Standing::of);

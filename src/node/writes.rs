@@ -32,6 +32,7 @@ impl Node {
     ///
     /// [`WriteError`]: refused as a whole, or the node stops.
     pub async fn write(&self, mutations: Vec<Mutation>) -> Result<Committed, WriteError> {
+        self.check_role()?;
         let writes = self.writes_of(mutations);
         self.commit_local(writes, self.shared.create_tables).await
     }
@@ -43,6 +44,7 @@ impl Node {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn begin_write(&self, mutations: Vec<Mutation>) -> Result<Writing, WriteError> {
+        self.check_role()?;
         let writes = self.writes_of(mutations);
         let request = self.local_request(writes, self.shared.create_tables);
         let waits = self.door.wait();
@@ -59,7 +61,7 @@ impl Node {
         mutations.into_iter().map(write).collect()
     }
 
-    async fn commit_local(
+    pub(super) async fn commit_local(
         &self,
         writes: Vec<LocalWrite>,
         create_tables: bool,

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! capability.rs what a node can do beyond that, and whether a link uses it
+//! carried.rs    whether a delta that came as a file may be merged
 //! clock.rs      the hybrid logical clock
 //! compare.rs    what two nodes say when one asks how their stores differ
 //! frame.rs      what two nodes say to each other, as values
 //! handshake.rs  whether the two may exchange at all
+//! joining.rs    a store on its way into a sealed cluster
 //! known.rs      what each member is known to have incorporated
 //! members.rs    who belongs to the cluster, and what follows from it
 //! ranges/       where two stores differ, for few bytes
@@ -18,10 +20,12 @@
 //! one thread from one seed. The drivers are in `replication` (real links) and in the tests.
 
 mod capability;
+mod carried;
 mod clock;
 pub mod compare;
 mod frame;
 mod handshake;
+mod joining;
 mod known;
 mod members;
 pub mod ranges;
@@ -30,13 +34,15 @@ mod sender;
 pub mod verdict;
 
 pub use capability::{Capabilities, Compression, SLOW_ROUND_TRIP};
+pub use carried::{CarriedHeader, CarriedRefusal, check_carried};
 pub use clock::Clock;
 pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, SequenceIds, Want};
 pub use handshake::{Refusal, check_hello};
+pub use joining::Joining;
 pub use known::Known;
 pub use members::{
-    Joining, MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
-    admission_row, member_row, removal_row, seal_row,
+    MEMBER_TABLES, Member, MemberTables, Membership, Standing, SystemRow, admission_in,
+    admission_row, member_row, removal_row, role_in, seal_row,
 };
 pub use receiver::{Compare, DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
 pub use sender::Sender;

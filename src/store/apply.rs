@@ -13,17 +13,17 @@ mod rewrite;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
-    ops::Bound,
+    collections::{HashMap, HashSet},
 };
 
 use bytes::Bytes;
 
 use super::{
-    CONFLICTS_KEPT_MAX, Cluster, LocalBatch, LocalWrite, MergeReport, Operation, Published,
+    Cluster, JournalLimits, LocalBatch, LocalWrite, MergeReport, Operation, Published,
     RefusedError, RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
     batch::Batch,
     codec::{self, TableId},
+    journal::Additions,
     memory::Spot,
     tables::{self, Space},
 };
@@ -96,7 +96,7 @@ pub(super) struct Transaction<'t> {
     last_table: Option<(TableName, TableId)>,
     /// Where the place of the row under way is put together.
     place: Vec<u8>,
-    conflicts_recorded: u64,
+    journal: Additions,
     rows_added: u64,
     pub(super) rows_removed: u64,
     pub(super) batch: Batch,
@@ -122,7 +122,7 @@ impl<'t> Transaction<'t> {
             published,
             last_table: None,
             place: Vec::new(),
-            conflicts_recorded: 0,
+            journal: Additions::default(),
             rows_added: 0,
             rows_removed: 0,
             batch,
@@ -130,7 +130,11 @@ impl<'t> Transaction<'t> {
     }
 
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
-    pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
+    pub(super) fn finish(
+        mut self,
+        speaks: bool,
+        journal_limits: &JournalLimits,
+    ) -> Result<Finished, StoreError> {
         // Who is being admitted has nothing to say yet.
         if speaks && self.cluster.may_stamp() {
             self.heads.raise(self.origin, self.clock.last());
@@ -145,9 +149,7 @@ impl<'t> Transaction<'t> {
             let rows = rows.saturating_sub(self.rows_removed);
             self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
         }
-        if self.conflicts_recorded > 0 {
-            self.trim_journal()?;
-        }
+        self.journal.settle(&mut self.batch, journal_limits, self.now_ms)?;
         let names = match self.names {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
@@ -158,32 +160,6 @@ impl<'t> Transaction<'t> {
         };
         let rows_removed = self.rows_removed;
         Ok(Finished { batch: self.batch, heads: self.heads, names, cluster, rows_removed })
-    }
-
-    /// Counts the conflicts, and lets the oldest go that are too many.
-    fn trim_journal(&mut self) -> Result<(), StoreError> {
-        let total = self.batch.number(Space::State, tables::STATE_CONFLICTS_TOTAL)?
-            + self.conflicts_recorded;
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_TOTAL, total);
-        let mut kept = self.batch.number(Space::State, tables::STATE_CONFLICTS_KEPT)?
-            + self.conflicts_recorded;
-        if kept > CONFLICTS_KEPT_MAX {
-            let excess = usize::try_from(kept - CONFLICTS_KEPT_MAX).unwrap_or(usize::MAX);
-            let mut oldest: BTreeSet<Vec<u8>> =
-                self.batch.keys_put(Space::Conflicts).map(<[u8]>::to_vec).collect();
-            let all = (Bound::Unbounded, Bound::Unbounded);
-            let mut standing = self.batch.view().range(Space::Conflicts, all.0, all.1)?;
-            for _ in 0..excess {
-                let Some((key, _)) = standing.next()? else { break };
-                oldest.insert(key.to_vec());
-            }
-            for key in oldest.iter().take(excess) {
-                self.batch.remove(Space::Conflicts, key);
-                kept -= 1;
-            }
-        }
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_KEPT, kept);
-        Ok(())
     }
 
     pub(super) fn write_all(
@@ -370,6 +346,17 @@ impl<'t> Transaction<'t> {
         Ok(report)
     }
 
+    /// Keeps what another store is known to have: never less than was known before.
+    pub(super) fn note_carried(&mut self, origin: Origin, heads: &Heads) -> Result<(), StoreError> {
+        let key = codec::carried_key(origin);
+        let known = self.batch.get(Space::State, &key)?;
+        let mut known = known.map_or(Ok(Heads::new()), |known| codec::carried_value(&known))?;
+        if known.join(heads) {
+            self.batch.put(Space::State, &key, &known.to_bytes());
+        }
+        Ok(())
+    }
+
     /// Raises the heads: all of it is here.
     pub(super) fn claim(&mut self, claim: &Heads) {
         for (origin, hlc) in claim.iter() {
@@ -438,7 +425,8 @@ impl<'t> Transaction<'t> {
             Winner::Local => (&local, &row.body),
         };
         if merged.conflict && !row.table.is_system() {
-            self.record(standing.version(), &Row { body: loser.clone(), ..row.clone() })?;
+            let loser = Row { body: loser.clone(), ..row.clone() };
+            self.journal.record(&mut self.batch, standing.version(), &loser)?;
             report.conflicts += 1;
         }
         if merged.known != Knowledge::of(standing) {
@@ -491,16 +479,6 @@ impl<'t> Transaction<'t> {
         if let Some((origin, admission)) = admission_in(row) {
             self.heads.raise(origin, admission);
         }
-    }
-
-    /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
-    fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
-        let key = codec::conflict_key(loser.body.version());
-        if self.batch.get(Space::Conflicts, &key)?.is_none() {
-            self.conflicts_recorded += 1;
-        }
-        self.batch.put(Space::Conflicts, &key, &codec::conflict_value(winner, loser));
-        Ok(())
     }
 
     pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Stands, StoreError> {

@@ -19,7 +19,7 @@ use super::{
     tables::Space,
 };
 use crate::{
-    model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
+    model::{Body, Heads, Hlc, Key, Origin, Role, Row, TableName},
     protocol::{
         Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row, removal_row,
     },
@@ -146,7 +146,7 @@ impl Transaction<'_> {
     pub(super) fn admit(
         &mut self,
         newcomer: Origin,
-        site: &str,
+        (site, role): (&str, Role),
         earlier: Option<Origin>,
         head: Hlc,
     ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
@@ -173,7 +173,7 @@ impl Transaction<'_> {
         }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);
-        self.write_system(&member_row(newcomer, site))?;
+        self.write_system(&member_row(newcomer, site, role))?;
         self.write_system(&admission_row(newcomer, self.origin))?;
         Ok(Ok(self.rows_of_member(newcomer, earlier.is_some())?))
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::TABLES_MAX;
 use crate::{
-    model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
+    model::{Heads, Hlc, Key, Origin, Role, Row, TableName, Version},
     protocol::{HelloMembership, SequenceIds},
 };
 
@@ -19,6 +19,13 @@ pub enum Request {
     Remote(RemoteBatch),
     /// Rows to be written once more, where nothing has changed them meanwhile.
     Rewrite(RewriteBatch),
+    /// The store `origin` is known to have `heads`: a file of its says so.
+    Carried {
+        /// The store.
+        origin: Origin,
+        /// What it has.
+        heads: Heads,
+    },
     /// Let the own head follow the clock, and do what is due for the cluster.
     Advance,
     /// Another store is met.
@@ -29,6 +36,8 @@ pub enum Request {
         newcomer: Origin,
         /// Its site.
         site: String,
+        /// What it is for.
+        role: Role,
         /// The origin that it had before it came back.
         earlier: Option<Origin>,
         /// Its own head: it stamped nothing above.
@@ -384,6 +393,8 @@ pub enum Outcome {
     Remote(MergeReport),
     /// Of [`Request::Rewrite`].
     Rewritten(Result<RewriteReport, RefusedError>),
+    /// Of [`Request::Carried`].
+    Noted,
     /// Of [`Request::Advance`], and of what has no other answer.
     Advanced,
     /// Of [`Request::Meet`].

@@ -331,7 +331,7 @@ pub fn row_bytes(frame: &Option<proto::Frame>) -> usize {
     }
 }
 
-fn rows_in(rows: Vec<DeltaRow>) -> Result<Vec<Row>, FrameError> {
+pub(super) fn rows_in(rows: Vec<DeltaRow>) -> Result<Vec<Row>, FrameError> {
     let mut last: Option<TableName> = None;
     let mut decoded = Vec::with_capacity(rows.len());
     for row in rows {
@@ -374,12 +374,12 @@ pub(super) fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
         .collect()
 }
 
-fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
+pub(super) fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
     let bytes = bytes.try_into().map_err(|_| FrameError::Origin(bytes.len()))?;
     Ok(Origin::from_bytes(bytes))
 }
 
-fn origin_out(origin: Origin) -> bytes::Bytes {
+pub(super) fn origin_out(origin: Origin) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(origin.as_bytes())
 }
 

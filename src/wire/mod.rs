@@ -1,6 +1,8 @@
 //! Generated proto, and the one place where it becomes domain values and back.
 //!
 //! ```text
+//! carried.rs   deltas that are carried as files
+//! conflicts.rs the conflict journal
 //! exchange.rs  frames between nodes
 //! delta.rs     the frame that brings rows
 //! compress.rs  its rows as one compressed field
@@ -17,8 +19,10 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod carried;
 mod compare;
 pub mod compress;
+pub mod conflicts;
 pub mod delta;
 pub mod error;
 pub mod exchange;

@@ -16,7 +16,17 @@ impl From<NodeStatus> for proto::StatusResponse {
                 rows: status.rows,
                 store_bytes: status.store_bytes,
                 heads: status.heads.into_iter().map(proto::Head::from).collect(),
-                conflicts_recorded: status.conflicts_recorded,
+                catching_up: status.catching_up.map(|catching_up| proto::CatchingUp {
+                    reason: catching_up.to_string(),
+                    remaining_rows: catching_up.remaining_rows,
+                    remaining_bytes: catching_up.remaining_bytes,
+                }),
+                role: status.role.to_string(),
+                heads_text: status.heads_text,
+                conflicts_recorded: status.conflicts.recorded,
+                conflicts_kept: status.conflicts.kept,
+                conflicts_kept_bytes: status.conflicts.kept_bytes,
+                conflicts_oldest_age_seconds: status.conflicts.oldest_age_seconds,
                 rows_merged: status.rows_merged,
                 rows_held_back: status.rows_held_back,
                 rows_written: status.rows_written,
@@ -34,8 +44,9 @@ impl From<HeadStatus> for proto::Head {
         proto::Head {
             origin: head.origin.to_string(),
             site: head.site,
-            hlc: head.hlc.bits(),
-            age_seconds: head.age_seconds,
+            hlc: head.head.map_or(0, |head| head.hlc.bits()),
+            age_seconds: head.head.map_or(0.0, |head| head.age_seconds),
+            closed: head.head.is_none(),
         }
     }
 }

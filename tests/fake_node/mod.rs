@@ -310,4 +310,44 @@ impl AdminService for FakeNode {
         self.answer().await?;
         Ok(Response::new(self.state().status.clone()))
     }
+
+    type ExportStream = Pin<Box<dyn Stream<Item = Result<proto::ExportResponse, Status>> + Send>>;
+
+    async fn export(
+        &self,
+        _: Request<proto::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
+    async fn import(
+        &self,
+        _: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<proto::ImportResponse>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
+    type ListConflictsStream =
+        Pin<Box<dyn Stream<Item = Result<proto::ListConflictsResponse, Status>> + Send>>;
+
+    async fn list_conflicts(
+        &self,
+        _: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<Self::ListConflictsStream>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn get_conflict(
+        &self,
+        _: Request<proto::GetConflictRequest>,
+    ) -> Result<Response<proto::GetConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn restore_conflict(
+        &self,
+        _: Request<proto::RestoreConflictRequest>,
+    ) -> Result<Response<proto::RestoreConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
 }

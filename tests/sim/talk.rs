@@ -3,7 +3,7 @@
 //! After `replication::{exchange, session}` and `node::follow`, with the real halves of the exchange.
 
 use lastword::{
-    model::{Heads, Hlc, Origin, Row, Version},
+    model::{Heads, Hlc, Origin, Role, Row, Version},
     protocol::{
         Capabilities, Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender,
         ViolationError, Want, check_hello, ranges,
@@ -152,6 +152,7 @@ impl Cluster {
                 let (newcomer, head) = (theirs.origin, theirs.heads.get(theirs.origin));
                 let site_name = theirs.site.clone();
                 let request = Request::Admit {
+                    role: Role::Site,
                     newcomer,
                     site: site_name,
                     earlier: theirs.membership.earlier,
