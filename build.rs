@@ -17,6 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         prost::Message::encode_to_vec(&descriptors),
     )?;
     // Every `bytes` field is a `bytes::Bytes`: a value is a slice of the frame that brought it.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // Written by hand: its rows are encoded once for all peers.
+        .extern_path(".lastword.v1.Delta", "crate::wire::delta::Delta")
+        .extern_path(".lastword.v1.DeltaRow", "crate::wire::delta::DeltaRow")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! ```text
 //! cli         serve and client commands, the composition root
 //! config      file + environment + flags -> typed, validated settings
+//! delta_file  a delta as the bytes of a file
 //! edges       api (gRPC)   replication (links)   mirror (MySQL)   status (HTTP)   client
 //! listen      connections in: their number and their time have a bound
 //! wire        generated proto; the one place of proto <-> domain conversion
@@ -22,6 +23,7 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod delta_file;
 pub mod listen;
 pub mod mirror;
 pub mod model;

@@ -205,12 +205,20 @@ async fn status_for_people_and_for_programs() {
             software_version: "0.1.0".to_owned(),
             start_time: Some(EXPIRY),
             rows: 7,
-            heads: vec![proto::Head {
-                origin: ORIGIN_TEXT.to_owned(),
-                site: String::new(),
-                hlc: u64::MAX,
-                age_seconds: 0.5,
-            }],
+            heads: vec![
+                proto::Head {
+                    origin: ORIGIN_TEXT.to_owned(),
+                    hlc: u64::MAX - 1,
+                    age_seconds: 0.5,
+                    ..Default::default()
+                },
+                proto::Head {
+                    origin: ORIGIN_TEXT.to_owned(),
+                    site: "gone".to_owned(),
+                    closed: true,
+                    ..Default::default()
+                },
+            ],
             ..Default::default()
         }),
         peers: vec![proto::PeerStatus {
@@ -236,18 +244,34 @@ async fn status_for_people_and_for_programs() {
         "node": {
             "cluster": "lastword",
             "site": "fra",
+            "role": null,
             "origin": ORIGIN_TEXT,
             "software_version": "0.1.0",
             "started_at": "2026-01-02T03:04:05.678Z",
+            "catching_up": null,
             "rows": 7,
             "store_bytes": 0,
-            "heads": [{
-                "origin": ORIGIN_TEXT,
-                "site": null,
-                "hlc": "18446744073709551615",
-                "age_seconds": 0.5,
-            }],
+            "heads": [
+                {
+                    "origin": ORIGIN_TEXT,
+                    "site": null,
+                    "hlc": "18446744073709551614",
+                    "age_seconds": 0.5,
+                    "closed": false,
+                },
+                {
+                    "origin": ORIGIN_TEXT,
+                    "site": "gone",
+                    "hlc": null,
+                    "age_seconds": null,
+                    "closed": true,
+                },
+            ],
+            "heads_text": "",
             "conflicts_recorded": 0,
+            "conflicts_kept": 0,
+            "conflicts_kept_bytes": 0,
+            "conflicts_oldest_age_seconds": null,
             "rows_merged": 0,
             "rows_held_back": 0,
             "rows_written": 0,
@@ -275,6 +299,10 @@ async fn status_for_people_and_for_programs() {
             "last_error_at": "2026-01-02T03:04:05.678Z",
             "direction": null,
             "clock_offset_ms": -3,
+            "compressing": false,
+            "wire_bytes_received": 0,
+            "wire_bytes_sent": 0,
+            "round_trip_seconds": null,
         }],
         "mirror": null,
     });
@@ -419,4 +447,99 @@ async fn compact_needs_a_store_that_is_there_and_tells_what_it_saved() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["rows"], 0);
     assert!(report["after_bytes"].as_u64().unwrap() <= report["before_bytes"].as_u64().unwrap());
+}
+
+fn verified(result: proto::VerifyResult) -> Vec<Result<proto::VerifyResponse, tonic::Status>> {
+    use proto::verify_response::Event;
+    let progress = proto::VerifyProgress { rows: 7, ..proto::VerifyProgress::default() };
+    let events = [Event::Progress(progress), Event::Result(result)];
+    events.map(|event| Ok(proto::VerifyResponse { event: Some(event) })).into()
+}
+
+#[tokio::test]
+async fn verify_tells_of_equal_nodes_in_one_line() {
+    let node = FakeNode::start("fra").await;
+    node.state().verify = verified(proto::VerifyResult {
+        through: Some(EXPIRY),
+        rows: 1_234_567,
+        bytes: 3_072,
+        in_flux: 3,
+        ..proto::VerifyResult::default()
+    });
+    assert_eq!(
+        done_text(&node, &["verify", "--peer", "nyc"]).await,
+        "equal: every write up to 2026-01-02T03:04:05.678Z is on both sides; 1,234,567 rows compared, \
+         3.00 KiB exchanged, 3 on their way\n"
+    );
+}
+
+#[tokio::test]
+async fn verify_shows_each_row_that_differs_and_fails() {
+    let node = FakeNode::start("fra").await;
+    let origin = hex_origin();
+    let version = |hlc| Some(proto::Version { hlc, origin: origin.clone() });
+    let state = |hlc, value_bytes| proto::RowState {
+        version: version(hlc),
+        value_bytes,
+        ..proto::RowState::default()
+    };
+    let difference =
+        |key: &'static str, kind: proto::RowDifferenceKind, here, there| proto::RowDifference {
+            table: "t".into(),
+            key: key.into(),
+            kind: kind.into(),
+            here,
+            there,
+            undecided_reason: String::new(),
+        };
+    use proto::RowDifferenceKind::{NewerThere, OnlyHere, Unequal};
+    let damaged = proto::RowState { damaged: true, ..proto::RowState::default() };
+    let deleted = proto::RowState { deleted: true, ..state(9, 0) };
+    let undecided = proto::RowDifference {
+        undecided_reason: "say which\nis right".into(),
+        ..difference("c", Unequal, Some(state(5, 1)), Some(damaged))
+    };
+    node.state().verify = verified(proto::VerifyResult {
+        through: Some(EXPIRY),
+        rows: 1,
+        differing: 5,
+        differences: vec![
+            difference("a\tb", OnlyHere, Some(state(5, 1_000)), None),
+            difference("b", NewerThere, Some(state(5, 1)), Some(deleted)),
+            undecided,
+        ],
+        repaired: 2,
+        ..proto::VerifyResult::default()
+    });
+    let output = run(&node, &["verify", "--peer", "nyc"]).await;
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!(
+            "t\ta\\tb\tonly_here\t5@{ORIGIN_TEXT} 1,000 bytes\tnothing\n\
+             t\tb\tnewer_there\t5@{ORIGIN_TEXT} 1 bytes\tdeleted 9@{ORIGIN_TEXT}\n\
+             t\tc\tunequal\t5@{ORIGIN_TEXT} 1 bytes\tdamaged no version\tsay which is right\n\
+             ... and 2 more\n\
+             not equal, 5 rows differ, 2 repaired: every write up to 2026-01-02T03:04:05.678Z is on \
+             both sides; 1 row compared, 0 B exchanged, 0 on their way\n"
+        )
+    );
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: 5 rows differ from nyc: --repair puts them right\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    // What could not be told apart is not equal.
+    node.state().verify =
+        verified(proto::VerifyResult { unjudged: 2, ..proto::VerifyResult::default() });
+    let output = run(&node, &["verify", "--peer", "nyc", "--json"]).await;
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["equal"], &report["unjudged"]), (&json!(false), &json!(2)));
+    assert_eq!(output.status.code(), Some(1));
+    let output = run(&node, &["verify", "--peer", "nyc", "--prefer", "here"]).await;
+    complaint(&output, 2);
+}
+
+fn hex_origin() -> bytes::Bytes {
+    let origin: Origin = ORIGIN_TEXT.parse().unwrap();
+    bytes::Bytes::copy_from_slice(origin.as_bytes())
 }

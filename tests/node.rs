@@ -439,8 +439,9 @@ fn rows_of(delta: &mut FollowDelta) -> Vec<Row> {
     loop {
         let page = delta.page(3, 200).unwrap();
         assert!(page.rows.len() <= 3 && (page.last || !page.rows.is_empty()));
-        rows.extend(page.rows);
-        if page.last {
+        let last = page.last;
+        rows.extend(page.rows.into_vec());
+        if last {
             return rows;
         }
     }
@@ -608,8 +609,8 @@ async fn follow_while_many_write(recent_bytes_max: usize, seed: u64) -> u32 {
                 let page = delta.page(1 + dice.below(3), usize::MAX).unwrap();
                 let part = Delta {
                     snapshot_heads: snapshot_heads.take(),
-                    rows: page.rows,
                     last: page.last,
+                    rows: page.rows.into_vec(),
                     ..Delta::default()
                 };
                 let got = receiver.on_delta(part, Hlc::ZERO, node.now_ms()).unwrap();

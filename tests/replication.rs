@@ -1,16 +1,24 @@
 //! Links between real nodes over real sockets, in one process: rows both ways, cuts, refusals.
 
 mod common;
+#[path = "replication/compression.rs"]
+mod compression;
+#[path = "replication/mesh.rs"]
+mod mesh;
+#[path = "replication/raw_peer.rs"]
+mod raw_peer;
+#[path = "replication/slow_peer.rs"]
+mod slow_peer;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::proxy::Proxy;
 use lastword::{
-    model::{Body, Key, TableName},
+    model::{Body, Key, Origin, TableName},
     node::{Change, Direction, IdKind, Mutation, Node, NodeConfig, PeerReport, WallClock},
-    protocol::SequenceIds,
-    replication::{Config, Replication},
-    store::ScanRange,
+    protocol::{Compression, SequenceIds},
+    replication::{Config, PeerConfig, Replication},
+    store::{ScanRange, Store, StoreConfig},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -35,6 +43,15 @@ struct Setting {
     clock: Option<Arc<dyn WallClock>>,
     data: Option<Arc<tempfile::TempDir>>,
     recent_bytes_max: Option<usize>,
+    /// For the peers that it dials.
+    compression: Compression,
+    /// For those that only dial it.
+    compression_accepted: Compression,
+    heartbeat: Option<Duration>,
+    silence_max: Option<Duration>,
+    delta_age_max: Option<Duration>,
+    /// Of the store: with so much the newest changes are moved into redb.
+    memory_bytes: Option<usize>,
 }
 
 async fn listener() -> TcpListener {
@@ -48,14 +65,24 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
     config.sequence = setting.sequence;
     config.clock = setting.clock.unwrap_or(config.clock);
     config.recent_bytes_max = setting.recent_bytes_max.unwrap_or(config.recent_bytes_max);
-    let node = Node::open(config).await.unwrap();
+    let node = match setting.memory_bytes {
+        None => Node::open(config).await.unwrap(),
+        Some(memory_bytes) => {
+            let origin = Origin::from_bytes(rand::random());
+            let small = StoreConfig { memory_bytes, ..StoreConfig::new(origin, rand::random()) };
+            let store = Store::open(data.path(), &small).unwrap();
+            Node::start(config, store).await.unwrap()
+        }
+    };
     let shutdown = CancellationToken::new();
     let links = Config {
-        peers: peers.iter().map(|peer| format!("http://{peer}")).collect(),
-        heartbeat: Duration::from_millis(100),
-        silence_max: Duration::from_millis(1_000),
+        peers: peers.iter().map(|peer| peer_config(*peer, setting.compression)).collect(),
+        compression: setting.compression_accepted,
+        heartbeat: setting.heartbeat.unwrap_or(Duration::from_millis(100)),
+        silence_max: setting.silence_max.unwrap_or(Duration::from_secs(1)),
         backoff_min: Duration::from_millis(10),
         backoff_max: Duration::from_millis(100),
+        delta_age_max: setting.delta_age_max.unwrap_or(Config::default().delta_age_max),
         ..Config::default()
     };
     let replication = Arc::new(Replication::start(node.clone(), links, shutdown.clone()));
@@ -70,6 +97,10 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
             .unwrap();
     });
     Site { node, address, shutdown, server, replication, data }
+}
+
+fn peer_config(address: SocketAddr, compression: Compression) -> PeerConfig {
+    PeerConfig { address: format!("http://{address}"), compression }
 }
 
 impl Site {

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 10] = [
     &["store"],
     &["node"],
     &["wire"],
-    &["listen"],
+    &["listen", "delta_file"],
     &["api", "replication", "mirror", "status", "client", "telemetry"],
     &["config"],
     &["cli"],
@@ -26,10 +26,11 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Layers that not everything above them may import.
-const IMPORTED_ONLY_BY: [(&str, &[&str]); 3] = [
-    ("wire", &["api", "replication", "client", "cli"]),
+const IMPORTED_ONLY_BY: [(&str, &[&str]); 4] = [
+    ("wire", &["delta_file", "api", "replication", "client", "cli"]),
     ("listen", &["api", "status"]),
     ("config", &["cli"]),
+    ("delta_file", &["cli"]),
 ];
 
 /// What only these files, or the files of these folders, may name.

@@ -168,6 +168,48 @@ pub fn value(number: u64, edition: u64) -> Bytes {
     value.into()
 }
 
+/// A value for row `number` such as web applications store: JSON of about so many bytes, whose names
+/// repeat from row to row and whose values mostly do not.
+#[must_use]
+pub fn json_value(number: u64, bytes: usize) -> Bytes {
+    const CITIES: [&str; 8] =
+        ["Berlin", "Lisbon", "Oslo", "Prague", "Riga", "Toulouse", "Vienna", "Zagreb"];
+    let mut state = scatter(number);
+    let mut next = || {
+        state = scatter(state);
+        state
+    };
+    let mut value = format!(
+        r#"{{"user":{},"city":"{}","token":"{:016x}","seen":{},"items":["#,
+        next() % 1_000_000,
+        CITIES[(next() % 8) as usize],
+        next(),
+        NOW_MS + next() % 10_000_000
+    );
+    while value.len() < bytes {
+        let (item, count, cents) = (next() % 50_000, next() % 9, next() % 20_000);
+        value += &format!(r#"{{"item":{item},"count":{count},"cents":{cents}}},"#);
+    }
+    value += "]}";
+    value.into()
+}
+
+/// The peer's rows of such values, one write each.
+#[must_use]
+pub fn json_rows(numbers: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<Row> {
+    let row = |number| {
+        let parts = BodyParts {
+            version: Version { hlc: peers_stamp(number), origin: PEER },
+            seen: Hlc::ZERO,
+            context: &Context::new(),
+            expires_at_ms: None,
+            value: Some(&json_value(number, bytes)),
+        };
+        Row { table: table(), key: key(number), body: Body::new(&parts) }
+    };
+    numbers.into_iter().map(row).collect()
+}
+
 /// Mixes the bits of a number, so that numbers in a row give none; no two give the same.
 fn scatter(number: u64) -> u64 {
     // The finalizer of splitmix64.

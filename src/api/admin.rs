@@ -1,32 +1,68 @@
 //! What an operator asks a node.
 
-use tonic::{Request, Response, Status};
+use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    conflicts::{self, ConflictStream},
+    export::{self, ExportStream},
+    import,
+    verify::{self, VerifyStream},
+};
 use crate::{
     node::Node,
     wire::{
+        carried, conflicts as conflicts_wire,
         error::AnswerError,
         proto::{
-            RemoveMemberRequest, RemoveMemberResponse, SealClusterRequest, SealClusterResponse,
-            StatusRequest, StatusResponse, admin_service_server::AdminService,
+            self, RemoveMemberRequest, RemoveMemberResponse, SealClusterRequest,
+            SealClusterResponse, StatusRequest, StatusResponse, VerifyRequest,
+            admin_service_server::AdminService,
         },
     },
 };
+
+/// The most long answers under way at once.
+const STREAMS_MAX: usize = 4;
+/// The most imports: each follows the disk's pace.
+const IMPORTS_MAX: usize = 1;
+/// The path of the request that takes as long as it takes.
+pub(super) const IMPORT_PATH: &str = "/lastword.v1.AdminService/Import";
 
 /// Answers operators.
 #[derive(Debug)]
 pub(super) struct Admin {
     node: Node,
+    streams: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
 }
 
 impl Admin {
     pub(super) fn new(node: Node) -> Admin {
-        Admin { node }
+        let places = |max| Arc::new(Semaphore::new(max));
+        Admin { node, streams: places(STREAMS_MAX), imports: places(IMPORTS_MAX) }
+    }
+
+    /// A place for a long answer.
+    fn place(&self, what: &'static str) -> Result<OwnedSemaphorePermit, AnswerError> {
+        let place = Arc::clone(&self.streams).try_acquire_owned();
+        place.map_err(|_| AnswerError::TooManyStreams { what, streams_max: STREAMS_MAX })
     }
 }
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type VerifyStream = VerifyStream;
+
+    async fn verify(
+        &self,
+        request: Request<VerifyRequest>,
+    ) -> Result<Response<VerifyStream>, Status> {
+        Ok(Response::new(verify::start(self.node.clone(), request.into_inner().into())))
+    }
+
     async fn status(
         &self,
         _request: Request<StatusRequest>,
@@ -54,5 +90,64 @@ impl AdminService for Admin {
     ) -> Result<Response<SealClusterResponse>, Status> {
         self.node.seal().await?;
         Ok(Response::new(SealClusterResponse {}))
+    }
+
+    type ListConflictsStream = ConflictStream;
+
+    async fn list_conflicts(
+        &self,
+        request: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<ConflictStream>, Status> {
+        let filter = conflicts_wire::list_in(request.into_inner())?;
+        let place = self.place("conflicts")?;
+        Ok(Response::new(conflicts::list(self.node.clone(), filter, place)?))
+    }
+
+    async fn get_conflict(
+        &self,
+        request: Request<proto::GetConflictRequest>,
+    ) -> Result<Response<proto::GetConflictResponse>, Status> {
+        let id = conflicts_wire::id_in(&request.into_inner().id)?;
+        let node = self.node.clone();
+        let found = tokio::task::spawn_blocking(move || conflicts::get(&node, id))
+            .await
+            .map_err(|_| AnswerError::Fault)??;
+        Ok(Response::new(found))
+    }
+
+    async fn restore_conflict(
+        &self,
+        request: Request<proto::RestoreConflictRequest>,
+    ) -> Result<Response<proto::RestoreConflictResponse>, Status> {
+        let id = conflicts_wire::id_in(&request.into_inner().id)?;
+        let (conflict, written) = self.node.restore(id).await?;
+        Ok(Response::new(proto::RestoreConflictResponse {
+            version: Some(written.version.into()),
+            table: conflict.loser.table.as_str().to_owned(),
+            key: written.key.bytes().clone(),
+        }))
+    }
+
+    type ExportStream = ExportStream;
+
+    async fn export(
+        &self,
+        request: Request<proto::ExportRequest>,
+    ) -> Result<Response<ExportStream>, Status> {
+        let since = carried::since_in(request.into_inner())?;
+        let place = self.place("export")?;
+        Ok(Response::new(export::start(self.node.clone(), since, place).await?))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<proto::ImportResponse>, Status> {
+        let _place = self.imports.try_acquire().map_err(|_| AnswerError::TooManyStreams {
+            what: "import",
+            streams_max: IMPORTS_MAX,
+        })?;
+        let imported = import::run(self.node.clone(), request.into_inner()).await?;
+        Ok(Response::new(imported))
     }
 }

@@ -27,11 +27,18 @@ pub(super) struct Bounded<S> {
     inner: S,
     places: Arc<Semaphore>,
     time_max: Duration,
+    /// The path of requests that bound themselves.
+    unless: Option<&'static str>,
 }
 
 impl<S> Bounded<S> {
     pub(super) fn new(inner: S, in_flight_max: usize, time_max: Duration) -> Bounded<S> {
-        Bounded { inner, places: Arc::new(Semaphore::new(in_flight_max)), time_max }
+        Bounded { inner, places: Arc::new(Semaphore::new(in_flight_max)), time_max, unless: None }
+    }
+
+    /// Requests for `path` pass: they bound themselves.
+    pub(super) fn unless(self, path: &'static str) -> Bounded<S> {
+        Bounded { unless: Some(path), ..self }
     }
 }
 
@@ -56,6 +63,9 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // The generated servers are always ready; a clone of one is, too.
         let mut inner = self.inner.clone();
+        if self.unless.is_some_and(|path| path == request.uri().path()) {
+            return Box::pin(async move { inner.call(request).await });
+        }
         let places = Arc::clone(&self.places);
         let time_max = self.time_max;
         Box::pin(async move {
@@ -115,6 +125,16 @@ mod tests {
         let mut service = bounded(false);
         assert_eq!(code(&mut service).await, Some(tonic::Code::DeadlineExceeded));
         assert_eq!(service.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_path_that_bounds_itself_passes() {
+        let mut service = bounded(true).unless("/long");
+        let _place = Arc::clone(&service.places).acquire_owned().await.unwrap();
+        let long = http::Request::builder().uri("/long").body(Body::empty()).unwrap();
+        let response = service.call(long).await.unwrap();
+        assert!(Status::from_header_map(response.headers()).is_none());
+        assert_eq!(code(&mut service).await, Some(tonic::Code::DeadlineExceeded));
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ impl KeyValue {
             return Err(RefusedError::NoTable(table).into());
         }
         Ok(View {
-            seen: Seen::new(session, origin, Arc::clone(snapshot.heads())),
+            seen: Seen::new(session, origin, snapshot.session_heads()),
             snapshot,
             rows: RowsOut::new(&self.node, table),
         })

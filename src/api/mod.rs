@@ -4,22 +4,33 @@
 //! key_value.rs  reads and writes
 //! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
-//! admin.rs      the state of the node
+//! admin.rs      what operators ask
+//! verify.rs     whether a peer has the same rows
+//! conflicts.rs  the conflict journal
+//! export.rs     a delta, to be carried by hand
+//! import.rs     one that was
+//! paged.rs      long answers, a page at a time
 //! bounded.rs    how many requests run at once, and for how long
 //! ```
 //!
 //! The exchange with peers comes in by the same port; its service is handed in, for edges do not
 //! know one another. Health and reflection are served beside them.
 //!
-//! Everything has a bound: connections, streams, requests in flight, their bytes and their time. At
+//! A new site that has not caught up says `NOT_SERVING` of what clients use, and serves whoever asks all the
+//! same. Everything has a bound: connections, streams, requests in flight, their bytes and their time. At
 //! shutdown the health turns to `NOT_SERVING`, what runs is finished within [`GRACE`], and what is
 //! left is cut off.
 
 mod admin;
 mod bounded;
 mod bulk;
+mod conflicts;
+mod export;
+mod import;
 mod key_value;
+mod paged;
 mod scan;
+mod verify;
 
 use std::time::Duration;
 
@@ -126,7 +137,8 @@ pub async fn serve<R: ReplicationService>(
     let message_bytes_max = config.limits.request_bytes_max + MESSAGE_OVERHEAD_BYTES;
     let key_value = KeyValueServiceServer::new(KeyValue::new(node.clone(), config))
         .max_decoding_message_size(message_bytes_max);
-    let admin = AdminServiceServer::new(Admin::new(node.clone()));
+    let admin = AdminServiceServer::new(Admin::new(node.clone()))
+        .max_decoding_message_size(message_bytes_max);
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -140,7 +152,10 @@ pub async fn serve<R: ReplicationService>(
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(Bounded::new(key_value, REQUESTS_IN_FLIGHT_MAX, request_time_max))
-        .add_service(Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max))
+        .add_service(
+            Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max)
+                .unless(admin::IMPORT_PATH),
+        )
         .add_service(replication)
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -163,6 +178,9 @@ pub async fn serve<R: ReplicationService>(
 
     let services = service_names::<R>();
     report(&reporter, &services, ServingStatus::Serving).await;
+    if node.catching_up().is_some() {
+        report(&reporter, of_clients(&services), ServingStatus::NotServing).await;
+    }
     let health = tokio::spawn(turn_health(reporter, services, node, shutdown.clone()));
     let mut serving = std::pin::pin!(
         router.serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned())
@@ -199,16 +217,34 @@ async fn report(reporter: &HealthReporter, services: &[&str], status: ServingSta
     }
 }
 
-/// Says that nothing is served any more once the node stops or the shutdown begins.
+/// Those that a site is ready for only once it has caught up.
+fn of_clients<'s>(services: &'s [&'static str; 4]) -> &'s [&'static str] {
+    &services[..2]
+}
+
+/// Says that clients are served once a new site has caught up, and that nothing is served any more
+/// once the node stops or the shutdown begins.
 async fn turn_health(
     mut reporter: HealthReporter,
     services: [&'static str; 4],
     node: Node,
     shutdown: CancellationToken,
 ) {
+    let ends = async {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = node.stopped() => {}
+        }
+    };
+    let serves = async {
+        node.caught_up().await;
+        report(&reporter, of_clients(&services), ServingStatus::Serving).await;
+        std::future::pending().await
+    };
     tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = node.stopped() => {}
+        biased;
+        () = ends => {}
+        () = serves => {}
     }
     report(&reporter, &services, ServingStatus::NotServing).await;
     shutdown.cancelled().await;

@@ -59,7 +59,7 @@ fn json_of(settings: &[Effective]) -> BTreeMap<&'static str, Shown<'_>> {
         .iter()
         .map(|e| {
             let value = match e.setting.kind {
-                Kind::List => Value::List(&e.texts),
+                Kind::List | Kind::Tables => Value::List(&e.texts),
                 _ => Value::Text(e.texts.first().map(String::as_str)),
             };
             (e.setting.name, Shown { value, source: e.source.to_string() })

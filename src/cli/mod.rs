@@ -11,10 +11,14 @@
 mod bench;
 mod compact;
 mod config;
+mod conflicts;
+mod conflicts_text;
 mod delete;
 mod demo;
 mod exit;
+mod export;
 mod get;
+mod import;
 mod insert;
 mod member;
 mod output;
@@ -28,7 +32,9 @@ mod signals;
 mod status;
 mod status_json;
 mod status_text;
+mod sync;
 mod value;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -77,6 +83,11 @@ commands! {
     Insert => insert,
     Scan => scan,
     Status => status,
+    Verify => verify,
+    Conflicts => conflicts,
+    Export => export,
+    Import => import,
+    Sync => sync,
     Config => config,
     Member => member,
     Compact => compact,

@@ -63,7 +63,7 @@ struct WrittenLine<'a> {
 
 /// Text where it is UTF-8, else base64.
 #[derive(Serialize)]
-enum KeyText<'a> {
+pub(super) enum KeyText<'a> {
     #[serde(rename = "key")]
     Text(&'a str),
     #[serde(rename = "key_base64")]
@@ -72,7 +72,7 @@ enum KeyText<'a> {
 
 /// Text where it is UTF-8, else base64.
 #[derive(Serialize)]
-enum ValueText<'a> {
+pub(super) enum ValueText<'a> {
     #[serde(rename = "value")]
     Text(&'a str),
     #[serde(rename = "value_base64")]
@@ -80,14 +80,14 @@ enum ValueText<'a> {
 }
 
 #[derive(Serialize)]
-struct VersionText {
+pub(super) struct VersionText {
     /// A string: JSON's readers lose the low bits of so large a number.
-    hlc: String,
-    origin: String,
+    pub(super) hlc: String,
+    pub(super) origin: String,
 }
 
 impl<'a> KeyText<'a> {
-    fn of(key: &'a [u8]) -> KeyText<'a> {
+    pub(super) fn of(key: &'a [u8]) -> KeyText<'a> {
         match std::str::from_utf8(key) {
             Ok(text) => KeyText::Text(text),
             Err(_) => KeyText::Base64(BASE64_STANDARD.encode(key)),
@@ -96,7 +96,7 @@ impl<'a> KeyText<'a> {
 }
 
 impl<'a> ValueText<'a> {
-    fn of(value: &'a [u8]) -> ValueText<'a> {
+    pub(super) fn of(value: &'a [u8]) -> ValueText<'a> {
         match std::str::from_utf8(value) {
             Ok(text) => ValueText::Text(text),
             Err(_) => ValueText::Base64(BASE64_STANDARD.encode(value)),
@@ -105,7 +105,7 @@ impl<'a> ValueText<'a> {
 }
 
 impl VersionText {
-    fn of(version: Option<&proto::Version>) -> Result<VersionText, ClientError> {
+    pub(super) fn of(version: Option<&proto::Version>) -> Result<VersionText, ClientError> {
         let version = version.ok_or(ClientError::Incomplete("version"))?;
         let origin =
             Uuid::from_slice(&version.origin).map_err(|_| ClientError::Incomplete("origin"))?;

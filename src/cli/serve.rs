@@ -15,11 +15,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    config::{Config, MysqlTarget},
+    config::{Config, MysqlTarget, Peer},
     mirror,
-    node::{self, Node, NodeConfig},
-    replication::{self, Replication},
-    status, telemetry,
+    node::{Node, NodeConfig, UpkeepConfig},
+    replication::{self, PeerConfig, Replication},
+    status,
+    store::JournalLimits,
+    telemetry,
     wire::limits::Limits,
 };
 
@@ -63,15 +65,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let edges = TaskTracker::new();
 
     let links = replication::Config {
-        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        peers: config.peers.iter().map(peer_config).collect(),
+        compression: config.compression,
         ..replication::Config::default()
     };
-    let upkeep = node::UpkeepConfig {
-        seal_after: config.member.seal_after,
-        absent_max: config.member.absent_max,
-        ..node::UpkeepConfig::default()
-    };
-    edges.spawn(node.clone().keep_up(upkeep, shutdown.clone()));
+    edges.spawn(node.clone().keep_up(upkeep_config(&config), shutdown.clone()));
     let replication = Replication::start(node.clone(), links, shutdown.clone());
     if let Some(target) = &config.mysql {
         let mirror_config = mirror::Config::new(mirror_target(target));
@@ -131,16 +129,35 @@ async fn until_shutdown<E: std::fmt::Display>(
     shutdown.cancel();
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+pub(super) fn node_config(config: &Config) -> NodeConfig {
     let drift_ms = config.limits.clock_drift_max.as_millis();
+    let kept_ms = config.conflicts.kept_age_max.as_millis();
     NodeConfig {
         cluster: config.cluster.clone(),
+        role: config.role,
         sequence: config.sequence,
         create_tables: config.tables.auto_create,
         drift_bound_ms: u64::try_from(drift_ms).expect("at most an hour"),
-        peers: config.peers.iter().map(|peer| peer.as_str().to_owned()).collect(),
+        peers: config.peers.iter().map(|peer| peer_config(peer).address).collect(),
+        journal: JournalLimits {
+            bytes_max: config.conflicts.kept_bytes_max,
+            age_max_ms: u64::try_from(kept_ms).expect("at most ten years"),
+            ..JournalLimits::default()
+        },
         ..NodeConfig::new(&config.data, &config.site)
     }
+}
+
+pub(super) fn upkeep_config(config: &Config) -> UpkeepConfig {
+    UpkeepConfig {
+        seal_after: config.member.seal_after,
+        absent_max: config.member.absent_max,
+        ..UpkeepConfig::default()
+    }
+}
+
+pub(super) fn peer_config(peer: &Peer) -> PeerConfig {
+    PeerConfig { address: peer.address.as_str().to_owned(), compression: peer.compression }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -47,7 +47,8 @@ fn flag_of(setting: &'static Setting) -> Arg {
         .help(format!("{}{default} [env: {}]", setting.help, setting.env));
     match setting.kind {
         Kind::Text | Kind::SecretUrl => flag,
-        Kind::List => flag.action(ArgAction::Append),
+        // Tables have no flag.
+        Kind::List | Kind::Tables => flag.action(ArgAction::Append),
         // `--insecure` and `--insecure=false`; the word after it is not its value.
         Kind::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
     }

@@ -18,13 +18,20 @@ pub(super) struct Status<'a> {
 struct Node<'a> {
     cluster: &'a str,
     site: &'a str,
+    role: Option<&'a str>,
     origin: &'a str,
     software_version: &'a str,
     started_at: Option<String>,
+    catching_up: Option<CatchingUp<'a>>,
     rows: u64,
     store_bytes: u64,
     heads: Vec<Head<'a>>,
+    /// For `export --since`.
+    heads_text: &'a str,
     conflicts_recorded: u64,
+    conflicts_kept: u64,
+    conflicts_kept_bytes: u64,
+    conflicts_oldest_age_seconds: Option<f64>,
     rows_merged: u64,
     rows_held_back: u64,
     rows_written: u64,
@@ -33,12 +40,20 @@ struct Node<'a> {
 }
 
 #[derive(Debug, Serialize)]
+struct CatchingUp<'a> {
+    reason: &'a str,
+    remaining_rows: Option<u64>,
+    remaining_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
 struct Head<'a> {
     origin: &'a str,
     site: Option<&'a str>,
-    /// A string: JSON's readers lose the low bits of so large a number.
-    hlc: String,
-    age_seconds: f64,
+    /// A string: JSON's readers lose the low bits of so large a number. `null`: it is closed.
+    hlc: Option<String>,
+    age_seconds: Option<f64>,
+    closed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +78,10 @@ struct Peer<'a> {
     last_error_at: Option<String>,
     direction: Option<&'a str>,
     clock_offset_ms: Option<i64>,
+    compressing: bool,
+    wire_bytes_received: u64,
+    wire_bytes_sent: u64,
+    round_trip_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,9 +114,15 @@ fn node_of(node: &proto::NodeStatus) -> Node<'_> {
     Node {
         cluster: &node.cluster,
         site: &node.site,
+        role: known(&node.role),
         origin: &node.origin,
         software_version: &node.software_version,
         started_at: node.start_time.as_ref().map(time_text),
+        catching_up: node.catching_up.as_ref().map(|catching_up| CatchingUp {
+            reason: &catching_up.reason,
+            remaining_rows: catching_up.remaining_rows,
+            remaining_bytes: catching_up.remaining_bytes,
+        }),
         rows: node.rows,
         store_bytes: node.store_bytes,
         heads: node
@@ -106,11 +131,16 @@ fn node_of(node: &proto::NodeStatus) -> Node<'_> {
             .map(|h| Head {
                 origin: &h.origin,
                 site: known(&h.site),
-                hlc: h.hlc.to_string(),
-                age_seconds: h.age_seconds,
+                hlc: (!h.closed).then(|| h.hlc.to_string()),
+                age_seconds: (!h.closed).then_some(h.age_seconds),
+                closed: h.closed,
             })
             .collect(),
+        heads_text: &node.heads_text,
         conflicts_recorded: node.conflicts_recorded,
+        conflicts_kept: node.conflicts_kept,
+        conflicts_kept_bytes: node.conflicts_kept_bytes,
+        conflicts_oldest_age_seconds: node.conflicts_oldest_age_seconds,
         rows_merged: node.rows_merged,
         rows_held_back: node.rows_held_back,
         rows_written: node.rows_written,
@@ -141,6 +171,10 @@ fn peer_of(peer: &proto::PeerStatus) -> Peer<'_> {
         last_error_at: peer.last_error_time.as_ref().map(time_text),
         direction: known(&peer.direction),
         clock_offset_ms: peer.clock_offset_ms,
+        compressing: peer.compressing,
+        wire_bytes_received: peer.wire_bytes_received,
+        wire_bytes_sent: peer.wire_bytes_sent,
+        round_trip_seconds: peer.round_trip_seconds,
     }
 }
 

@@ -27,17 +27,26 @@ pub(super) fn of(status: &proto::StatusResponse) -> Result<String, ClientError> 
         write_cluster(&mut text, cluster);
     }
     write_heads(&mut text, &node.heads);
+    if !node.heads_text.is_empty() {
+        text.row(format_args!("For export --since: {}", one_line(&node.heads_text)));
+    }
     Ok(text.0)
 }
 
 fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
     text.title(&format!("Node {} of cluster {}", node.site, node.cluster));
+    if !node.role.is_empty() {
+        text.line("Role", &node.role);
+    }
     text.line("Origin", &node.origin);
     text.line("Version", &node.software_version);
     if let Some(start) = &node.start_time {
         text.line("Started", clock.when(start));
     }
     text.line("Rows", format!("{} in {}", grouped(node.rows), size(node.store_bytes)));
+    if let Some(catching_up) = &node.catching_up {
+        text.line("Ready", format!("No: {}", catching_up.reason));
+    }
     text.line(
         "Takes writes",
         match node.writes_refused_reason.as_str() {
@@ -51,7 +60,20 @@ fn write_node(text: &mut Text, node: &proto::NodeStatus, clock: &NodeClock) {
     );
     text.line("Merged", rows(node.rows_merged));
     text.line("Held back", rows(node.rows_held_back));
-    text.line("Conflicts", format!("{} recorded", grouped(node.conflicts_recorded)));
+    text.line("Conflicts", conflicts(node));
+}
+
+fn conflicts(node: &proto::NodeStatus) -> String {
+    let recorded = format!("{} recorded", grouped(node.conflicts_recorded));
+    match node.conflicts_oldest_age_seconds {
+        Some(age) => format!(
+            "{recorded}, {} kept in {}, the oldest {} ago",
+            grouped(node.conflicts_kept),
+            size(node.conflicts_kept_bytes),
+            span(age)
+        ),
+        None => recorded,
+    }
 }
 
 /// The members themselves: `lastword member list`.
@@ -104,6 +126,18 @@ fn write_peer(text: &mut Text, peer: &proto::PeerStatus, clock: &NodeClock) {
     );
     text.line("Received", format!("{}, {}", rows(peer.rows_received), size(peer.bytes_received)));
     text.line("Sent", format!("{}, {}", rows(peer.rows_sent), size(peer.bytes_sent)));
+    text.line(
+        "Compressed",
+        format!(
+            "{}; on the wire {} received, {} sent",
+            yes_no(peer.compressing),
+            size(peer.wire_bytes_received),
+            size(peer.wire_bytes_sent)
+        ),
+    );
+    if let Some(seconds) = peer.round_trip_seconds {
+        text.line("Round trip", format!("{:.1} ms", seconds * 1_000.0));
+    }
     text.line("Connects", grouped(peer.connects));
     if let Some(offset_ms) = peer.clock_offset_ms {
         text.line("Its clock", format!("{offset_ms:+} ms from ours"));
@@ -145,9 +179,12 @@ fn write_heads(text: &mut Text, heads: &[proto::Head]) {
     let width = heads.iter().map(|head| site(head).len()).chain([4]).max().unwrap_or(0);
     text.row(format_args!("{:width$}  {:>12}  {:20}  ORIGIN", "SITE", "AGE", "HLC"));
     for head in heads {
-        let age = span(head.age_seconds);
+        let (age, hlc) = match head.closed {
+            true => ("closed".to_owned(), String::new()),
+            false => (span(head.age_seconds), head.hlc.to_string()),
+        };
         let origin = one_line(&head.origin);
-        text.row(format_args!("{:width$}  {age:>12}  {:<20}  {origin}", site(head), head.hlc));
+        text.row(format_args!("{:width$}  {age:>12}  {hlc:<20}  {origin}", site(head)));
     }
 }
 
@@ -219,7 +256,8 @@ fn yes_no(yes: bool) -> &'static str {
     if yes { "Yes" } else { "No" }
 }
 
-fn rows(count: u64) -> String {
+/// `1 row`, `2 rows`.
+pub(super) fn rows(count: u64) -> String {
     match count {
         1 => "1 row".to_owned(),
         count => format!("{} rows", grouped(count)),

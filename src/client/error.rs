@@ -101,6 +101,17 @@ impl Failure {
         let reason = innermost.to_string();
         if not_sent { Failure::NotSent { reason } } else { Failure::Lost { reason } }
     }
+
+    /// The error of a call that is not tried at another node.
+    pub(super) fn into_error(self, server: String) -> ClientError {
+        match self {
+            Failure::Refused(status) | Failure::Unavailable(status) => {
+                ClientError::Refused { server, status: Box::new(status) }
+            }
+            Failure::NotSent { reason } => ClientError::Unreachable(vec![(server, reason)]),
+            Failure::Lost { reason } => ClientError::Lost { server, reason },
+        }
+    }
 }
 
 /// The next message of an answer that is a stream; `None`: it is at its end.
@@ -113,12 +124,9 @@ pub(super) async fn next_message<T>(
     match timeout(after, stream.message()).await {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(status)) => Err(match Failure::of(status) {
-            Failure::Refused(status) | Failure::Unavailable(status) => {
-                ClientError::Refused { server, status: Box::new(status) }
-            }
-            Failure::NotSent { reason } | Failure::Lost { reason } => {
-                ClientError::Lost { server, reason }
-            }
+            // The stream was open already.
+            Failure::NotSent { reason } => ClientError::Lost { server, reason },
+            failure => failure.into_error(server),
         }),
         Err(_) => Err(ClientError::TimedOut { server, after }),
     }

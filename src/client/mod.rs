@@ -12,11 +12,13 @@
 //!
 //! A clone shares the connections, and goes on with a session of its own.
 
+mod admin;
 mod bulk;
 mod error;
 mod nodes;
 mod scan;
 mod session;
+mod verify;
 
 use std::time::Duration;
 
@@ -27,10 +29,12 @@ use tonic::Response;
 
 use crate::wire::proto;
 
+pub use admin::Parts;
 pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
 pub use session::Session;
+pub use verify::Verify;
 
 use nodes::{Nodes, Repeat};
 
@@ -311,54 +315,6 @@ impl Client {
             self.nodes.in_use().to_owned(),
             self.nodes.request_timeout(),
         ))
-    }
-
-    /// The state of the node in use, its links and its mirror.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn status(&mut self) -> Result<proto::StatusResponse, ClientError> {
-        self.nodes
-            .call(Repeat::Harmless, proto::StatusRequest {}, |mut node, request| async move {
-                node.admin.status(request).await
-            })
-            .await
-    }
-
-    /// Removes a member, named by its site or its origin; gives the origin as text.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn remove_member(
-        &mut self,
-        member: &str,
-        force: bool,
-    ) -> Result<String, ClientError> {
-        let request = proto::RemoveMemberRequest { member: member.to_owned(), force };
-        let response = self
-            .nodes
-            .call(Repeat::Harmful, request, |mut node, request| async move {
-                node.admin.remove_member(request).await
-            })
-            .await?;
-        Ok(response.origin)
-    }
-
-    /// Seals the cluster.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
-    pub async fn seal_cluster(&mut self) -> Result<(), ClientError> {
-        let request = proto::SealClusterRequest {};
-        self.nodes
-            .call(Repeat::Harmless, request, |mut node, request| async move {
-                node.admin.seal_cluster(request).await
-            })
-            .await?;
-        Ok(())
     }
 }
 

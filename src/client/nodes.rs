@@ -89,6 +89,11 @@ impl Nodes {
         &self.nodes[self.in_use].url
     }
 
+    /// The node in use.
+    pub(super) fn node_in_use(&self) -> &Node {
+        &self.nodes[self.in_use]
+    }
+
     pub(super) fn request_timeout(&self) -> Duration {
         self.options.request_timeout
     }

@@ -13,7 +13,7 @@ use std::{
 use ::config::{FileFormat, Map, Source as _, Value, ValueKind};
 
 use super::{
-    ConfigError, mysql,
+    ConfigError, mysql, peers,
     setting::{self, Kind, SERVER_ENV, Setting},
     suggest::nearest,
 };
@@ -172,6 +172,12 @@ impl Layers {
         Ok(layers)
     }
 
+    /// Whether anybody says anything of the setting.
+    #[must_use]
+    pub fn is_given(&self, setting: &Setting) -> bool {
+        self.given(setting).is_some()
+    }
+
     /// Every setting, in order, as it stands.
     #[must_use]
     pub fn effective(&self) -> Vec<Effective> {
@@ -183,7 +189,7 @@ impl Layers {
             },
             source: self.source(setting),
         };
-        setting::ALL.iter().map(shown).collect()
+        setting::ALL.iter().chain([&&setting::PEERS]).map(shown).collect()
     }
 
     /// The setting's text, given or default; `None` where it is empty or not set.
@@ -197,10 +203,13 @@ impl Layers {
 
     /// The setting's texts, empty ones left out.
     pub(super) fn list(&self, setting: &Setting) -> Vec<String> {
-        if setting.kind != Kind::List {
+        if !matches!(setting.kind, Kind::List | Kind::Tables) {
             return self.text(setting).map(str::to_owned).into_iter().collect();
         }
         let Some(given) = self.given(setting) else { return Vec::new() };
+        if setting.kind == Kind::Tables {
+            return given.texts.clone();
+        }
         let parts = given.texts.iter().flat_map(|text| text.split(','));
         parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
     }
@@ -246,6 +255,10 @@ impl Layers {
                 (ValueKind::Table(table), None) if is_section => {
                     self.lay_table(path, &name, table)?;
                 }
+                (kind, None) if name == setting::PEERS.name => {
+                    let texts = peers::texts_of(kind, path)?;
+                    self.lay(&setting::PEERS, texts, Source::File(path.to_owned()));
+                }
                 (kind, Some(&setting)) => {
                     let texts = texts_of(kind, setting).ok_or_else(|| ConfigError::Invalid {
                         name: setting.name,
@@ -260,7 +273,7 @@ impl Layers {
                 (_, None) => {
                     return Err(ConfigError::UnknownSetting {
                         file: path.to_owned(),
-                        suggestion: nearest(&name, setting::ALL.iter().map(|s| s.name)),
+                        suggestion: nearest(&name, known_names()),
                         name,
                     });
                 }
@@ -268,6 +281,10 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+fn known_names() -> impl Iterator<Item = &'static str> {
+    setting::ALL.iter().map(|s| s.name).chain([setting::PEERS.name])
 }
 
 /// The texts of a value in the file; `None` where its shape is not the setting's.

@@ -15,18 +15,24 @@ mod error;
 mod layers;
 mod mysql;
 mod parse;
+mod peers;
 mod secret;
 pub mod setting;
 mod suggest;
 
 use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{protocol::SequenceIds, telemetry::LogFormat};
+use crate::{
+    model::Role,
+    protocol::{Compression, SequenceIds},
+    telemetry::LogFormat,
+};
 
 pub use error::ConfigError;
 pub use layers::{Effective, Environment, Flags, Layers, Source};
 pub use mysql::MysqlTarget;
 pub use parse::NodeUrl;
+pub use peers::Peer;
 pub use secret::Secret;
 
 use setting::Setting;
@@ -47,6 +53,11 @@ pub const SEAL_AFTER_BOUNDS: std::ops::RangeInclusive<Duration> =
 /// The bounds of [`Member::absent_max`].
 pub const ABSENT_MAX_BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(86_400)..=Duration::from_secs(3_660 * 86_400);
+/// The bounds of [`Conflicts::kept_bytes_max`]: the largest row fits in.
+pub const CONFLICTS_KEPT_BYTES_BOUNDS: std::ops::RangeInclusive<u64> = 4 << 20..=4 << 30;
+/// The bounds of [`Conflicts::kept_age_max`].
+pub const CONFLICTS_KEPT_AGE_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
 /// Where client commands look for a node unless told otherwise.
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
 
@@ -59,6 +70,8 @@ pub struct Config {
     pub cluster: String,
     /// This site's name, `[a-z0-9][a-z0-9-]{0,31}`. Required.
     pub site: String,
+    /// What the node is for. Default: its site.
+    pub role: Role,
     /// The folder of this node's store, made when missing. Required.
     pub data: PathBuf,
     /// Where gRPC is served. Default 127.0.0.1:7400.
@@ -66,7 +79,9 @@ pub struct Config {
     /// Where the status page and metrics are served. Default 127.0.0.1:7401; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// The nodes to exchange with. Default: none.
-    pub peers: Vec<NodeUrl>,
+    pub peers: Vec<Peer>,
+    /// Whether what goes to peers is compressed that say nothing of their own. Default auto.
+    pub compression: Compression,
     /// The database to mirror into. Default: none.
     pub mysql: Option<MysqlTarget>,
     /// Whether addresses that other machines reach are allowed, although there is no
@@ -80,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the cluster's members come and go.
     pub member: Member,
+    /// What of the conflict journal is kept.
+    pub conflicts: Conflicts,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -119,6 +136,16 @@ pub struct Limits {
     pub clock_drift_max: Duration,
 }
 
+/// What of the conflict journal is kept; beyond, the oldest losers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflicts {
+    /// So many bytes. Default 64 MiB, within [`CONFLICTS_KEPT_BYTES_BOUNDS`].
+    pub kept_bytes_max: u64,
+    /// How long ago the loser may have been stamped. Default 30 days, within
+    /// [`CONFLICTS_KEPT_AGE_BOUNDS`].
+    pub kept_age_max: Duration,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -141,10 +168,12 @@ impl Config {
         let config = Config {
             cluster: read.required(&CLUSTER, parse::name)?,
             site: read.required(&SITE, parse::name)?,
+            role: read.required(&ROLE, Role::from_str)?,
             data: read.required(&DATA, |text| Ok(PathBuf::from(text)))?,
             listen: read.required(&LISTEN, parse::address)?,
             http: read.optional(&HTTP, parse::address)?,
             peers: read.peers()?,
+            compression: read.required(&COMPRESSION, str::parse)?,
             mysql: read.mysql()?,
             insecure: read.required(&INSECURE, parse::switch)?,
             sequence: read.sequence()?,
@@ -168,6 +197,14 @@ impl Config {
                 })?,
                 absent_max: read.required(&MEMBER_ABSENT_MAX, |text| {
                     parse::duration(text, ABSENT_MAX_BOUNDS)
+                })?,
+            },
+            conflicts: Conflicts {
+                kept_bytes_max: read.required(&CONFLICTS_KEPT_MAX_BYTES, |text| {
+                    parse::bytes(text, CONFLICTS_KEPT_BYTES_BOUNDS)
+                })?,
+                kept_age_max: read.required(&CONFLICTS_KEPT_MAX_AGE, |text| {
+                    parse::duration(text, CONFLICTS_KEPT_AGE_BOUNDS)
                 })?,
             },
             log: Log {
@@ -247,20 +284,6 @@ impl Reader<'_> {
             None | Some("off") => Ok(None),
             Some(_) => self.required(setting, parse).map(Some),
         }
-    }
-
-    fn peers(&self) -> Result<Vec<NodeUrl>, ConfigError> {
-        let mut peers = Vec::new();
-        for text in self.layers.list(&setting::PEER) {
-            let peer: NodeUrl =
-                text.parse().map_err(|reason| self.invalid(&setting::PEER, reason))?;
-            if peers.contains(&peer) {
-                let reason = format!("{peer} is named twice: name each peer once");
-                return Err(self.invalid(&setting::PEER, reason));
-            }
-            peers.push(peer);
-        }
-        Ok(peers)
     }
 
     fn mysql(&self) -> Result<Option<MysqlTarget>, ConfigError> {

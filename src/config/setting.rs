@@ -33,6 +33,8 @@ pub enum Kind {
     Text,
     /// Several: an array in the file, a repeated flag, commas in the environment.
     List,
+    /// Several tables, in the file alone.
+    Tables,
     /// `true` or `false`; the bare flag means `true`.
     Switch,
     /// A URL whose password is never shown.
@@ -58,6 +60,17 @@ pub const SITE: Setting = Setting {
     default: "",
     kind: Kind::Text,
     help: "This site's name, its own in the cluster: 1 to 32 of a-z, 0-9 and -. Required",
+};
+/// See [`Config::role`](super::Config::role).
+pub const ROLE: Setting = Setting {
+    name: "role",
+    env: "LASTWORD_ROLE",
+    flag: "role",
+    value_name: "ROLE",
+    default: "site",
+    kind: Kind::Text,
+    help: "What the node is for: site, or replica, which exchanges all rows and takes no writes of \
+           clients",
 };
 /// See [`Config::data`](super::Config::data).
 pub const DATA: Setting = Setting {
@@ -98,6 +111,27 @@ pub const PEER: Setting = Setting {
     default: "",
     kind: Kind::List,
     help: "A node to exchange with, http://HOST:PORT. Repeat the flag, or separate by commas",
+};
+/// See [`Config::peers`](super::Config::peers). Has neither variable nor flag.
+pub const PEERS: Setting = Setting {
+    name: "peers",
+    env: "",
+    flag: "",
+    value_name: "",
+    default: "",
+    kind: Kind::Tables,
+    help: "Nodes to exchange with, each with settings of its own: address, compression",
+};
+/// See [`Config::compression`](super::Config::compression).
+pub const COMPRESSION: Setting = Setting {
+    name: "compression",
+    env: "LASTWORD_COMPRESSION",
+    flag: "compression",
+    value_name: "WHEN",
+    default: "auto",
+    kind: Kind::Text,
+    help: "Compress what goes to peers: auto (where the round trip takes 5 ms or longer), on or off. \
+           Of a peer of [[peers]], its own compression goes before",
 };
 /// See [`Config::mysql`](super::Config::mysql).
 pub const MYSQL: Setting = Setting {
@@ -232,6 +266,27 @@ pub const MEMBER_ABSENT_MAX: Setting = Setting {
     kind: Kind::Text,
     help: "A member that is away for longer is removed: dead rows are kept for it until then, 1d to 10y",
 };
+/// See [`Conflicts::kept_bytes_max`](super::Conflicts::kept_bytes_max).
+pub const CONFLICTS_KEPT_MAX_BYTES: Setting = Setting {
+    name: "conflicts.kept_max_bytes",
+    env: "LASTWORD_CONFLICTS_KEPT_MAX_BYTES",
+    flag: "conflicts-kept-max-bytes",
+    value_name: "SIZE",
+    default: "64MiB",
+    kind: Kind::Text,
+    help: "How much of the conflict journal is kept, 4MiB to 4096MiB: the oldest go first",
+};
+/// See [`Conflicts::kept_age_max`](super::Conflicts::kept_age_max).
+pub const CONFLICTS_KEPT_MAX_AGE: Setting = Setting {
+    name: "conflicts.kept_max_age",
+    env: "LASTWORD_CONFLICTS_KEPT_MAX_AGE",
+    flag: "conflicts-kept-max-age",
+    value_name: "DURATION",
+    default: "30days",
+    kind: Kind::Text,
+    help: "How long ago a losing write may have been made for the conflict journal to keep it, 1h to \
+           3650days: longer than any site is away",
+};
 /// See [`Log::filter`](super::Log::filter).
 pub const LOG: Setting = Setting {
     name: "log",
@@ -253,14 +308,16 @@ pub const LOG_FORMAT: Setting = Setting {
     help: "How it is logged: text or json",
 };
 
-/// Every setting, in the order in which they are shown.
-pub const ALL: [&Setting; 21] = [
+/// Every setting that has all three names, in the order in which they are shown.
+pub const ALL: [&Setting; 25] = [
     &CLUSTER,
     &SITE,
+    &ROLE,
     &DATA,
     &LISTEN,
     &HTTP,
     &PEER,
+    &COMPRESSION,
     &MYSQL,
     &MYSQL_PASSWORD_FILE,
     &INSECURE,
@@ -274,6 +331,8 @@ pub const ALL: [&Setting; 21] = [
     &CLOCK_DRIFT_MAX,
     &MEMBER_SEAL_AFTER,
     &MEMBER_ABSENT_MAX,
+    &CONFLICTS_KEPT_MAX_BYTES,
+    &CONFLICTS_KEPT_MAX_AGE,
     &LOG,
     &LOG_FORMAT,
 ];

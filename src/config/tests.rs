@@ -48,10 +48,12 @@ fn the_defaults() {
     let expected = Config {
         cluster: "lastword".to_owned(),
         site: "fra".to_owned(),
+        role: Role::Site,
         data: "/var/lib/lastword".into(),
         listen: "127.0.0.1:7400".parse().unwrap(),
         http: Some("127.0.0.1:7401".parse().unwrap()),
         peers: Vec::new(),
+        compression: Compression::Auto,
         mysql: None,
         insecure: false,
         sequence: None,
@@ -66,6 +68,10 @@ fn the_defaults() {
         member: Member {
             seal_after: Duration::from_secs(600),
             absent_max: Duration::from_secs(30 * 86_400),
+        },
+        conflicts: Conflicts {
+            kept_bytes_max: 64 << 20,
+            kept_age_max: Duration::from_secs(30 * 24 * 3600),
         },
         log: Log { filter: "info".to_owned(), format: LogFormat::Text },
     };
@@ -104,12 +110,16 @@ fn a_whole_file() {
         [member]
         seal_after = "2h"
         absent_max = "90d"
+
+        [conflicts]
+        kept_max_bytes = "8MiB"
+        kept_max_age = "90days"
         "#,
         &[],
         &[],
     )
     .unwrap();
-    let peers: Vec<&str> = config.peers.iter().map(NodeUrl::as_str).collect();
+    let peers: Vec<&str> = config.peers.iter().map(|peer| peer.address.as_str()).collect();
     assert_eq!(peers, ["http://fra:7400", "http://lon:7400"]);
     assert_eq!(config.http, None);
     assert_eq!(config.sequence, Some(SequenceIds { offset: 2, increment: 4 }));
@@ -119,6 +129,8 @@ fn a_whole_file() {
     assert_eq!(config.limits.read_wait_max, Duration::from_millis(500));
     assert_eq!(config.member.seal_after, Duration::from_secs(7_200));
     assert_eq!(config.member.absent_max, Duration::from_secs(90 * 86_400));
+    assert_eq!(config.conflicts.kept_bytes_max, 8 << 20);
+    assert_eq!(config.conflicts.kept_age_max, Duration::from_secs(90 * 24 * 3600));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.mysql.unwrap().port, 3307);
 }
@@ -137,7 +149,7 @@ fn flags_go_over_variables_and_those_over_the_file() {
     let config = Config::from_layers(&layers).unwrap();
     assert_eq!((config.site.as_str(), config.cluster.as_str()), ("flag", "env"));
     assert_eq!(config.listen.port(), 1);
-    let peers: Vec<&str> = config.peers.iter().map(NodeUrl::as_str).collect();
+    let peers: Vec<&str> = config.peers.iter().map(|peer| peer.address.as_str()).collect();
     assert_eq!(peers, ["http://e:1", "http://e:2"]);
 
     let source = |name: &str| {
@@ -156,7 +168,60 @@ fn a_repeated_flag_lists_its_values() {
     let flags = [&required[..], &[("peer", "http://a:1"), ("peer", "http://b:1")]].concat();
     let config = load("peer = ['http://file:1']", &[], &flags).unwrap();
     assert_eq!(config.peers.len(), 2);
-    assert_eq!(config.peers[0].as_str(), "http://a:1");
+    assert_eq!(config.peers[0].address.as_str(), "http://a:1");
+}
+
+/// Address and compression of each.
+fn peers_of(config: &Config) -> Vec<(&str, Compression)> {
+    config.peers.iter().map(|peer| (peer.address.as_str(), peer.compression)).collect()
+}
+
+const FILE_WITH_PEERS: &str = "site = 'fra'\ndata = 'd'\npeer = ['http://a:1']\ncompression = 'on'\n\
+     [[peers]]\naddress = 'http://b:1'\n\
+     [[peers]]\ncompression = 'off'\naddress = 'http://c:1/'";
+
+#[test]
+fn peers_may_have_settings_of_their_own() {
+    use Compression::{Auto, Off, On};
+    let layers = layers(FILE_WITH_PEERS, &[], &[]).unwrap();
+    let config = Config::from_layers(&layers).unwrap();
+    assert_eq!(peers_of(&config), [("http://a:1", On), ("http://b:1", On), ("http://c:1", Off)]);
+    assert_eq!(config.compression, On);
+    let shown = layers.effective();
+    let shown = shown.iter().find(|e| e.setting.name == "peers").unwrap();
+    assert_eq!(shown.texts, ["http://b:1", "http://c:1/ compression=off"]);
+    assert!(matches!(shown.source, Source::File(_)));
+
+    // Who names peers higher up names all of them; what the file says of one holds.
+    let env = [("LASTWORD_PEER", "http://c:1,http://d:1"), ("LASTWORD_COMPRESSION", "auto")];
+    let config = load(FILE_WITH_PEERS, &env, &[]).unwrap();
+    assert_eq!(peers_of(&config), [("http://c:1", Off), ("http://d:1", Auto)]);
+    let config = load(FILE_WITH_PEERS, &[], &[("compression", "off")]).unwrap();
+    assert_eq!(peers_of(&config)[1], ("http://b:1", Off));
+}
+
+#[test]
+fn peers_that_do_not_do_are_refused() {
+    for (file, expected) in [
+        ("peers = 'http://a:1'", "peers (FILE): write [[peers]], then address = "),
+        ("peers = ['http://a:1']", "peers (FILE): write [[peers]], then address = "),
+        ("[[peers]]\ncompression = 'on'", "peers (FILE): a peer has no address: write"),
+        ("[[peers]]\naddress = 'a:1'", "peers (FILE): \"a:1\" does not begin with http://"),
+        ("[[peers]]\naddress = 'http://a :1'", "peers (FILE): address must be one text without"),
+        ("[[peers]]\naddress = 5", "peers (FILE): address must be one text without"),
+        (
+            "[[peers]]\naddress = 'http://a:1'\ncompression = 'yes'",
+            "peers (FILE): compression: \"yes\" is neither auto nor on nor off",
+        ),
+        (
+            "peer = ['http://a:1']\n[[peers]]\naddress = 'http://a:1'",
+            "peers (FILE): http://a:1 is named twice",
+        ),
+        ("compression = 'zip'", "compression (FILE): \"zip\" is neither auto nor on nor off"),
+    ] {
+        let text = refusal(file);
+        assert!(text.starts_with(expected), "{file}: {text}");
+    }
 }
 
 #[test]
@@ -170,7 +235,8 @@ fn an_empty_value_turns_off_what_a_lower_layer_set() {
 #[test]
 fn unknown_names_in_the_file_are_refused_with_a_suggestion() {
     for (file, expected) in [
-        ("peers = []", "unknown setting peers: did you mean peer?"),
+        ("pear = []", "unknown setting pear: did you mean peer?"),
+        ("[[peers]]\nadress = 'x'", "unknown setting peers.adress: did you mean peers.address?"),
         ("auto_create = true", "unknown setting auto_create: did you mean tables.auto_create?"),
         ("[limit]\nvalue_bytes_max = 1", "unknown setting limit: lastword config lists all"),
         ("[limits]\nvalue_byte_max = 1", "did you mean limits.value_bytes_max?"),
@@ -237,6 +303,9 @@ fn a_bad_value_is_refused_with_its_place_and_what_to_write() {
             "limits.batch_mutations_max (FILE): \"0\" is not a whole",
         ),
         ("limits.read_wait_max = 5", "limits.read_wait_max (FILE): \"5\" is not a duration"),
+        ("role = 'master'", "role (FILE): \"master\" is no role: use site or replica"),
+        ("conflicts.kept_max_bytes = '1MiB'", "conflicts.kept_max_bytes (FILE): 1MiB is out of"),
+        ("conflicts.kept_max_age = '5m'", "conflicts.kept_max_age (FILE): 5m is out of bounds"),
         ("limits.clock_drift_max = '2h'", "limits.clock_drift_max (FILE): 2h is out of bounds"),
         ("member.absent_max = '1h'", "member.absent_max (FILE): 1h is out of bounds"),
         ("log = 'lastword=loud'", "log (FILE): \"lastword=loud\" is not a filter"),

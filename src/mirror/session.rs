@@ -248,7 +248,7 @@ impl<'m> Session<'m> {
             let enough = delta.is_scan() && began.elapsed() >= self.config.scan_max;
             if last || enough {
                 if due {
-                    self.apply(rows, position).await?;
+                    self.apply(rows.into_vec(), position).await?;
                 }
                 if last {
                     follower.finish(&delta);
@@ -262,7 +262,7 @@ impl<'m> Session<'m> {
                 (delta, page)
             });
             if due {
-                self.apply(rows, position).await?;
+                self.apply(rows.into_vec(), position).await?;
             }
             self.keep_up(None).await?;
             let read;

@@ -6,7 +6,12 @@
 
 use std::fmt;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
 use super::{Hlc, Origin, Version};
+
+/// Before a vector as text: its first form.
+const TEXT_PREFIX: &str = "h1.";
 
 /// For some origins, a stamp each; kept in the order of the origins, without zeros.
 ///
@@ -141,6 +146,20 @@ impl VersionVector {
         )
     }
 
+    /// One word that can be carried by hand: `h1.`, then [`to_bytes`](Self::to_bytes) in base64 for
+    /// URLs. It is no site's name.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{TEXT_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(self.to_bytes()))
+    }
+
+    /// What [`to_text`](Self::to_text) made; `None` for any other text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<VersionVector> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix(TEXT_PREFIX)?).ok()?;
+        VersionVector::from_bytes(&bytes)
+    }
+
     fn position(&self, origin: Origin) -> Result<usize, usize> {
         self.0.binary_search_by_key(&origin, |&(origin, _)| origin)
     }
@@ -159,7 +178,11 @@ impl FromIterator<(Origin, Hlc)> for VersionVector {
 impl fmt::Display for VersionVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (origin, hlc)) in self.0.iter().enumerate() {
-            write!(f, "{}{hlc}@{origin}", if at == 0 { "" } else { " " })?;
+            f.write_str(if at == 0 { "" } else { " " })?;
+            match hlc.is_closed() {
+                true => write!(f, "closed@{origin}")?,
+                false => write!(f, "{hlc}@{origin}")?,
+            }
         }
         Ok(())
     }
@@ -202,6 +225,7 @@ mod tests {
 
         #[test]
         fn bytes_round_trip(a in vectors()) {
+            prop_assert_eq!(VersionVector::from_text(&a.to_text()), Some(a.clone()));
             prop_assert_eq!(VersionVector::from_bytes(&a.to_bytes()), Some(a));
         }
 
@@ -217,7 +241,20 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_origin_is_shown_as_such() {
+        let heads = [(1, Hlc::from_bits(7)), (2, Hlc::MAX)];
+        let heads: VersionVector =
+            heads.into_iter().map(|(o, h)| (Origin::from_bytes([o; 16]), h)).collect();
+        let [one, two] = [1, 2].map(|o| Origin::from_bytes([o; 16]));
+        assert_eq!(heads.to_string(), format!("7@{one} closed@{two}"));
+    }
+
+    #[test]
     fn odd_lengths_are_refused() {
         assert_eq!(VersionVector::from_bytes(&[0; 23]), None);
+        for text in ["", "h1", "h1.AAAA", "h2.", "h1.!", "fra"] {
+            assert_eq!(VersionVector::from_text(text), None, "{text}");
+        }
+        assert_eq!(VersionVector::from_text("h1."), Some(VersionVector::new()));
     }
 }

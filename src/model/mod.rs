@@ -6,6 +6,7 @@
 //! ```text
 //! Hlc, Origin --> Version        which write is younger          version.rs
 //! Heads                          what a store has incorporated   heads.rs
+//! Role                           what a node is for              role.rs
 //! TableName, Key                 where a row stands              key.rs
 //! Body                           the row itself, as it travels   body.rs
 //! merge                          two versions of one row meet    merge.rs
@@ -15,6 +16,7 @@ mod body;
 mod heads;
 mod key;
 mod merge;
+mod role;
 mod version;
 
 pub use body::{Body, BodyError, BodyParts, CONTEXT_ORIGINS_MAX, Row};
@@ -24,4 +26,5 @@ pub use key::{
     VALUE_BYTES_MAX_DEFAULT,
 };
 pub use merge::{Knowledge, Merged, Relation, Winner, merge, relation};
-pub use version::{Hlc, Origin, Version};
+pub use role::Role;
+pub use version::{Hlc, Origin, Version, VersionError};

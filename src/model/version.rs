@@ -146,6 +146,24 @@ impl fmt::Display for Version {
     }
 }
 
+/// Why a text is no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not HLC@ORIGIN, a number and a UUID")]
+pub struct VersionError;
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    /// Upper and lower case are the same.
+    fn from_str(text: &str) -> Result<Version, VersionError> {
+        let (hlc, origin) = text.split_once('@').ok_or(VersionError)?;
+        Ok(Version {
+            hlc: hlc.parse().map_err(|_| VersionError)?,
+            origin: origin.parse().map_err(|_| VersionError)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -162,6 +180,13 @@ mod tests {
         let younger = Version { hlc: Hlc::from_bits(2), origin: origin(1) };
         let tie = Version { hlc: Hlc::from_bits(2), origin: origin(2) };
         assert!(older < younger && younger < tie);
+    }
+
+    #[test]
+    fn what_is_no_version_is_refused() {
+        for text in ["", "7", "@", "x@00112233-4455-6677-8899-aabbccddeeff", "7@0011", "-1@"] {
+            assert_eq!(text.parse::<Version>(), Err(VersionError), "{text}");
+        }
     }
 
     #[test]
@@ -184,6 +209,9 @@ mod tests {
             prop_assert_eq!((hlc.ms() << 16) | u64::from(hlc.counter()), bits);
             let origin = Origin::from_bytes(bytes);
             prop_assert_eq!(origin.to_string().parse::<Origin>().unwrap(), origin);
+            let version = Version { hlc, origin };
+            prop_assert_eq!(version.to_string().parse(), Ok(version));
+            prop_assert_eq!(version.to_string().to_uppercase().parse(), Ok(version));
         }
 
         #[test]

@@ -8,6 +8,14 @@ pub enum WriteError {
     /// The batch breaks a rule.
     #[error(transparent)]
     Refused(#[from] RefusedError),
+    /// This node only serves reads.
+    #[error("node: {site} is a read-only replica: write at {write_at}")]
+    Replica {
+        /// Its site.
+        site: String,
+        /// Where clients may write.
+        write_at: String,
+    },
     /// The node is shutting down, or has shut down.
     #[error("node: shutting down: retry at another node")]
     ShuttingDown,

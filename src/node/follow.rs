@@ -19,13 +19,17 @@
 //! of its stamps. Who gets a part of it takes an origin that another follows as through, and goes
 //! on behind it when the delta breaks off: rows in the order of the commits would be lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Node, Pulse, recent::as_they_stand};
+use super::{
+    Node, Pulse,
+    page::{Rows, Run},
+    recent::as_they_stand,
+};
 use crate::{
-    model::{Heads, Origin, Row},
+    model::{Heads, Origin, Version},
     protocol::{Sender, Want},
     store::{Changes, Snapshot, StoreError},
 };
@@ -150,33 +154,23 @@ impl Follower {
         if let Some(mut commits) = recent {
             // Only up to the pulse: later commits may lie above its heads, and come next time.
             commits.retain(|commit| commit.sequence <= pulse.sequence);
-            let mut rows = as_they_stand(&commits);
-            rows.retain(|row| self.sender.lacks(row));
-            let rows_total = rows.len() as u64;
-            let source = Source::Memory(rows.into_iter());
+            let runs = as_they_stand(&commits, |row| self.sender.lacks(row));
+            let rows_total = runs.iter().map(Run::len).sum::<usize>() as u64;
+            let source = Source::Memory(runs.into());
             let delta = FollowDelta::new(pulse.heads, pulse.sequence, source);
             return Ok(Begun::Delta(FollowDelta { rows_total, ..delta }));
         }
-        self.scan(&snapshot, pulse.heads, pulse.sequence).map(Begun::Delta)
+        let delta = FollowDelta::of_snapshot(&snapshot, self.above())?;
+        // The heads of the pulse: those of the snapshot may claim what comes after it.
+        let (heads, sequence) = (pulse.heads, pulse.sequence);
+        Ok(Begun::Delta(FollowDelta { heads, sequence, ..delta }))
     }
 
     /// The first half of a reconciliation: all of one snapshot that lies above.
     fn begin_reconciliation(&self) -> Result<FollowDelta, StoreError> {
         let snapshot = self.node.snapshot();
-        let delta = self.scan(&snapshot, Arc::clone(snapshot.heads()), 0)?;
+        let delta = FollowDelta::of_snapshot(&snapshot, self.above())?;
         Ok(FollowDelta { reconciled_with: Some(snapshot), ..delta })
-    }
-
-    fn scan(
-        &self,
-        snapshot: &Snapshot,
-        heads: Arc<Heads>,
-        sequence: u64,
-    ) -> Result<FollowDelta, StoreError> {
-        let changes = snapshot.changes(self.above())?;
-        let count = snapshot.changes(self.above())?;
-        let delta = FollowDelta::new(heads, sequence, Source::Store(Box::new(changes)));
-        Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
     }
 
     /// Passes everything on once more, from the next delta on: for a consumer that takes away by itself
@@ -186,6 +180,12 @@ impl Follower {
         self.sequence = None;
         self.due = true;
         self.anew = true;
+    }
+
+    /// Whether rows were committed since the last delta, whoever has them.
+    #[must_use]
+    pub fn is_behind(&self, delta: &FollowDelta) -> bool {
+        self.sequence != Some(delta.sequence)
     }
 
     /// The delta was passed on whole: the follower stands at its heads.
@@ -239,8 +239,8 @@ pub struct FollowDelta {
     rows_total: u64,
     /// How far the pages came, capped by the heads.
     passed: Heads,
-    /// The origin of the last row.
-    current: Option<Origin>,
+    /// The last row.
+    current: Option<Version>,
     bytes_passed: u64,
     rows_passed: u64,
     /// Of the first half of a reconciliation: the snapshot to compare with.
@@ -248,7 +248,7 @@ pub struct FollowDelta {
 }
 
 enum Source {
-    Memory(std::vec::IntoIter<Row>),
+    Memory(VecDeque<Run>),
     Store(Box<Changes>),
 }
 
@@ -256,7 +256,7 @@ enum Source {
 #[derive(Debug, Default)]
 pub struct Page {
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Nothing comes after it.
     pub last: bool,
     /// Rows left, as far as they were counted.
@@ -279,6 +279,18 @@ impl FollowDelta {
             rows_passed: 0,
             reconciled_with: None,
         }
+    }
+
+    /// All rows above `above` in this snapshot, from the change index.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store cannot be read.
+    pub fn of_snapshot(snapshot: &Snapshot, above: &Heads) -> Result<FollowDelta, StoreError> {
+        let source = Source::Store(Box::new(snapshot.changes(above)?));
+        let count = snapshot.changes(above)?;
+        let delta = FollowDelta::new(Arc::clone(snapshot.heads()), 0, source);
+        Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
     }
 
     /// Where this is the first half of a reconciliation, the snapshot to compare with.
@@ -306,6 +318,18 @@ impl FollowDelta {
         matches!(self.source, Source::Store(..))
     }
 
+    /// Whether there are rows, all of them in memory and none but of origins for which `of` holds.
+    #[must_use]
+    pub fn is_only(&self, mut of: impl FnMut(Origin) -> bool) -> bool {
+        match &self.source {
+            Source::Memory(runs) => {
+                let mut rows = runs.iter().flat_map(Run::rows);
+                !runs.is_empty() && rows.all(|row| of(row.body.version().origin))
+            }
+            Source::Store(_) => false,
+        }
+    }
+
     /// The next rows, up to about `bytes_max` bytes, at least one where any is left, and at most
     /// `rows_max`. May read the disk: call it where blocking is allowed.
     ///
@@ -316,29 +340,14 @@ impl FollowDelta {
         if let Some(mut uncounted) = self.uncounted.take() {
             self.rows_total = uncounted.count_up_to(COUNT_ROWS_MAX)?;
         }
-        let mut page = Page::default();
-        if let Source::Memory(rows) = &self.source {
-            page.rows.reserve(rows.len().min(rows_max));
-        }
-        let mut bytes = 0;
-        while page.rows.len() < rows_max.max(1) && (page.rows.is_empty() || bytes < bytes_max) {
-            let row = match &mut self.source {
-                Source::Memory(rows) => rows.next(),
-                Source::Store(changes) => changes.next().transpose()?,
-            };
-            let Some(row) = row else {
-                page.last = true;
-                break;
-            };
-            bytes += row.size_bytes();
-            page.rows.push(row);
-        }
-        if let Source::Memory(rows) = &self.source {
-            page.last |= rows.len() == 0;
-        }
+        let rows_max = rows_max.max(1);
+        let mut page = match &mut self.source {
+            Source::Memory(runs) => page_of_memory(runs, rows_max, bytes_max),
+            Source::Store(changes) => page_of_store(changes, rows_max, bytes_max)?,
+        };
         self.rows_passed += page.rows.len() as u64;
-        self.bytes_passed += bytes as u64;
-        self.note_passed(&page);
+        self.bytes_passed += page.rows.size_bytes() as u64;
+        self.note_passed(&page.rows);
         page.remaining_rows = self.rows_total.saturating_sub(self.rows_passed);
         let row_bytes = self.bytes_passed / self.rows_passed.max(1);
         page.remaining_bytes = page.remaining_rows * row_bytes;
@@ -346,15 +355,46 @@ impl FollowDelta {
     }
 
     /// A delta goes origin by origin: one that another follows is through.
-    fn note_passed(&mut self, page: &Page) {
-        for row in &page.rows {
+    fn note_passed(&mut self, rows: &Rows) {
+        for row in rows.iter() {
             let version = row.body.version();
-            if let Some(before) = self.current.replace(version.origin)
-                && before != version.origin
+            if let Some(before) = self.current.replace(version)
+                && before.origin != version.origin
             {
-                self.passed.raise(before, self.heads.get(before));
+                self.passed.raise(before.origin, self.heads.get(before.origin));
             }
-            self.passed.raise(version.origin, version.hlc.min(self.heads.get(version.origin)));
+        }
+        if let Some(last) = self.current {
+            self.passed.raise(last.origin, last.hlc.min(self.heads.get(last.origin)));
         }
     }
+}
+
+fn page_of_memory(runs: &mut VecDeque<Run>, rows_max: usize, bytes_max: usize) -> Page {
+    let mut rows = Rows::default();
+    while rows.len() < rows_max && (rows.is_empty() || rows.size_bytes() < bytes_max) {
+        let Some(run) = runs.front_mut() else { break };
+        rows.take(run, rows_max, bytes_max);
+        if run.is_empty() {
+            runs.pop_front();
+        }
+    }
+    Page { rows, last: runs.is_empty(), ..Page::default() }
+}
+
+fn page_of_store(
+    changes: &mut Changes,
+    rows_max: usize,
+    bytes_max: usize,
+) -> Result<Page, StoreError> {
+    let (mut rows, mut bytes, mut last) = (Vec::new(), 0, false);
+    while rows.len() < rows_max && (rows.is_empty() || bytes < bytes_max) {
+        let Some(row) = changes.next().transpose()? else {
+            last = true;
+            break;
+        };
+        bytes += row.size_bytes();
+        rows.push(row);
+    }
+    Ok(Page { rows: rows.into(), last, ..Page::default() })
 }

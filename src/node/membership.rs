@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, WriteError};
 use crate::{
     model::{Heads, Hlc, Origin, Row},
-    protocol::{Hello, HelloMembership, Known, removal_row, seal_row},
+    protocol::{Hello, HelloMembership, Known, removal_row, role_in, seal_row},
     store::{MeetError, Meeting, Met, Outcome, Purged, Reconciled, Request, StoreError},
 };
 
@@ -85,7 +85,7 @@ impl Node {
     /// [`WriteError`]: the node stops.
     pub async fn meet(&self, meeting: Meeting) -> Result<Result<Met, MeetError>, WriteError> {
         let _turn = self.merge_turn().await;
-        match self.request(Request::Meet(meeting)).await? {
+        match self.request(Request::Meet(Box::new(meeting))).await? {
             Outcome::Met(met) => Ok(met),
             _ => unreachable!("a meeting has its own outcome"),
         }
@@ -100,6 +100,7 @@ impl Node {
         let request = Request::Admit {
             newcomer: hello.origin,
             site: hello.site.clone(),
+            role: role_in(&hello.membership.rows, hello.origin),
             earlier: hello.membership.earlier,
             head: hello.heads.get(hello.origin),
             wall_ms: hello.wall_ms,

@@ -2,12 +2,19 @@
 //!
 //! Bounded by bytes; who falls behind reads the change index instead, so a lost entry costs time,
 //! never data.
+//!
+//! A commit's rows are encoded for links once, by the first that sends them; the bound counts
+//! those bytes from the beginning, so it holds whether they are there or not.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    ops::Range,
+    sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
+
+use super::page::Run;
 use crate::model::{Heads, Key, Row, TableName, Version};
 
 /// One durable commit.
@@ -19,7 +26,36 @@ pub struct Commit {
     pub rows: Vec<Row>,
     /// What the store has incorporated with it.
     pub heads: Arc<Heads>,
+    encoded: OnceLock<Encoded>,
     bytes: usize,
+}
+
+/// The rows of a commit as links send them.
+#[derive(Debug)]
+struct Encoded {
+    bytes: Bytes,
+    /// Where each row ends.
+    ends: Vec<usize>,
+}
+
+impl Commit {
+    /// The bytes of these rows, one behind the other, as `encode` appends them. The first call does so
+    /// for the whole commit; later ones, which must name the same function, share what it made.
+    #[must_use]
+    pub fn encoded(&self, rows: Range<usize>, encode: fn(&Row, &mut Vec<u8>)) -> Bytes {
+        let encoded = self.encoded.get_or_init(|| {
+            let bytes = self.rows.iter().map(|row| row.size_bytes() + ENCODED_OVERHEAD_BYTES).sum();
+            let mut bytes = Vec::with_capacity(bytes);
+            let mut ends = Vec::with_capacity(self.rows.len());
+            for row in &self.rows {
+                encode(row, &mut bytes);
+                ends.push(bytes.len());
+            }
+            Encoded { bytes: bytes.into(), ends }
+        });
+        let end_of = |rows: usize| if rows == 0 { 0 } else { encoded.ends[rows - 1] };
+        encoded.bytes.slice(end_of(rows.start)..end_of(rows.end))
+    }
 }
 
 /// The newest commits, oldest first.
@@ -33,6 +69,14 @@ pub(super) struct Recent {
 
 /// What an entry costs besides its rows' bytes, roughly.
 const ROW_OVERHEAD_BYTES: usize = 128;
+/// What its encoding for links takes besides the row's bytes, at most: four keys and lengths of fields,
+/// and where it ends.
+const ENCODED_OVERHEAD_BYTES: usize = 32;
+
+/// What a row takes here, with its encoding.
+fn row_bytes(row: &Row) -> usize {
+    2 * row.size_bytes() + ROW_OVERHEAD_BYTES + ENCODED_OVERHEAD_BYTES
+}
 
 impl Recent {
     pub(super) fn new(bytes_max: usize) -> Recent {
@@ -42,9 +86,10 @@ impl Recent {
     /// Adds a commit and gives its sequence number.
     pub(super) fn push(&mut self, rows: Vec<Row>, heads: Arc<Heads>) -> u64 {
         self.sequence += 1;
-        let bytes = rows.iter().map(|row| row.size_bytes() + ROW_OVERHEAD_BYTES).sum();
+        let bytes = rows.iter().map(row_bytes).sum();
         self.bytes += bytes;
-        self.commits.push_back(Arc::new(Commit { sequence: self.sequence, rows, heads, bytes }));
+        let (sequence, encoded) = (self.sequence, OnceLock::new());
+        self.commits.push_back(Arc::new(Commit { sequence, rows, heads, encoded, bytes }));
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.commits.pop_front() else { break };
             self.bytes -= oldest.bytes;
@@ -66,23 +111,38 @@ impl Recent {
     }
 }
 
-/// The rows that these commits changed, as they stand after the last of them: origin by origin, in
-/// the order of their stamps, as the change index goes.
-pub(super) fn as_they_stand(commits: &[Arc<Commit>]) -> Vec<Row> {
-    let rows = || commits.iter().flat_map(|commit| &commit.rows);
+/// The rows that these commits changed and someone `lacks`, as they stand after the last of them:
+/// origin by origin, in the order of their stamps, as the change index goes.
+pub(super) fn as_they_stand(commits: &[Arc<Commit>], lacks: impl Fn(&Row) -> bool) -> Vec<Run> {
+    let mut runs = Vec::new();
     if let [commit] = commits {
         // Each row is there once, and in order.
-        return commit.rows.clone();
+        for (at, row) in commit.rows.iter().enumerate() {
+            if lacks(row) {
+                Run::extend(&mut runs, commit, at);
+            }
+        }
+        return runs;
     }
     let mut newest: HashMap<(&TableName, &Key), Version> = HashMap::new();
-    for row in rows() {
+    for row in commits.iter().flat_map(|commit| &commit.rows) {
         let version = newest.entry((&row.table, &row.key)).or_default();
         *version = row.body.version().max(*version);
     }
-    let stands = |row: &&Row| newest[&(&row.table, &row.key)] == row.body.version();
-    let mut rows: Vec<Row> = rows().filter(stands).cloned().collect();
-    rows.sort_unstable_by_key(|row| row.body.version().in_index());
-    rows
+    let mut standing = Vec::new();
+    for commit in commits {
+        for (at, row) in commit.rows.iter().enumerate() {
+            let version = row.body.version();
+            if newest[&(&row.table, &row.key)] == version && lacks(row) {
+                standing.push((version.in_index(), commit, at));
+            }
+        }
+    }
+    standing.sort_unstable_by_key(|(version, ..)| *version);
+    for (_, commit, at) in standing {
+        Run::extend(&mut runs, commit, at);
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -109,6 +169,10 @@ mod tests {
         vec![row("k", 0, hlc)]
     }
 
+    fn rows_of(runs: &[Run]) -> Vec<Row> {
+        runs.iter().flat_map(Run::rows).cloned().collect()
+    }
+
     /// Commits come in any order of origins and stamps; a delta must not.
     #[test]
     fn some_commits_together_give_each_row_once_and_origin_by_origin() {
@@ -116,11 +180,12 @@ mod tests {
         recent.push(vec![row("a", 1, 9), row("b", 2, 3)], Arc::default());
         recent.push(vec![row("c", 1, 5), row("a", 2, 12)], Arc::default());
         recent.push(vec![row("d", 1, 7)], Arc::default());
-        let rows = as_they_stand(&recent.after(0).unwrap());
+        let all = |commits: &[Arc<Commit>]| rows_of(&as_they_stand(commits, |_| true));
+        let rows = all(&recent.after(0).unwrap());
         let expected = [row("c", 1, 5), row("d", 1, 7), row("b", 2, 3), row("a", 2, 12)];
         assert_eq!(rows, expected);
-        assert_eq!(as_they_stand(&recent.after(2).unwrap()), [row("d", 1, 7)]);
-        assert!(as_they_stand(&[]).is_empty());
+        assert_eq!(all(&recent.after(2).unwrap()), [row("d", 1, 7)]);
+        assert!(all(&[]).is_empty());
     }
 
     #[test]
@@ -141,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_the_bytes_are_used_up() {
-        let mut recent = Recent::new(2 * (rows(1)[0].size_bytes() + ROW_OVERHEAD_BYTES));
+        let mut recent = Recent::new(2 * row_bytes(&rows(1)[0]));
         for hlc in 1..=5 {
             recent.push(rows(hlc), Arc::default());
         }
@@ -151,5 +216,30 @@ mod tests {
         none.push(rows(1), Arc::default());
         assert!(none.after(0).is_none());
         assert!(none.after(1).unwrap().is_empty());
+    }
+
+    fn encode(row: &Row, out: &mut Vec<u8>) {
+        out.extend_from_slice(row.key.as_slice());
+        out.extend_from_slice(b";");
+    }
+
+    /// Whoever lacks only some rows of a commit is sent just these, from the bytes that all share.
+    #[test]
+    fn a_commit_is_encoded_once_and_each_gets_its_rows_of_it() {
+        let mut recent = Recent::new(10_000);
+        let rows = (1..=5).map(|n| row(["a", "bb", "c", "dd", "e"][n - 1], 1, n as u64));
+        recent.push(rows.collect(), Arc::default());
+        let commits = recent.after(0).unwrap();
+        let sent = |lacks: &[u64]| {
+            let runs =
+                as_they_stand(&commits, |row| lacks.contains(&row.body.version().hlc.bits()));
+            runs.iter().map(|run| run.encoded(encode)).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(&[1, 2, 3, 4, 5]), ["a;bb;c;dd;e;"]);
+        assert_eq!(sent(&[3, 4]), ["c;dd;"]);
+        assert_eq!(sent(&[1, 3, 5]), ["a;", "c;", "e;"]);
+        assert!(sent(&[]).is_empty());
+        let whole = sent(&[1, 2, 3, 4, 5]).remove(0);
+        assert_eq!(sent(&[3]).remove(0).as_ptr(), whole[5..].as_ptr(), "the same memory");
     }
 }

@@ -1,8 +1,14 @@
 //! What links and mirrors say of themselves, for status.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use crate::model::{Heads, Origin};
+use crate::{
+    model::{Heads, Origin},
+    protocol::Compression,
+};
 
 /// Where links and mirrors leave their reports.
 #[derive(Debug, Default)]
@@ -56,6 +62,16 @@ pub struct PeerReport {
     pub bytes_received: u64,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// What they took in frames.
+    pub wire_bytes_received: u64,
+    /// What they took in frames.
+    pub wire_bytes_sent: u64,
+    /// Whether what goes out is to be compressed, as configured.
+    pub compression: Compression,
+    /// Whether it is.
+    pub compressing: bool,
+    /// From our hello to the peer's answer, when the link came up.
+    pub round_trip: Option<Duration>,
     /// How often a link came up.
     pub connects: u64,
     /// The peer's wall clock less ours, in milliseconds.

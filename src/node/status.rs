@@ -2,11 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ClusterStatus, MirrorReport, Node, PeerReport, age_ms};
+use super::{CatchingUp, ClusterStatus, MirrorReport, Node, PeerReport, age_ms};
 use crate::{
-    model::{Heads, Hlc, Origin},
-    protocol::Standing,
-    store::{RefusedError, Snapshot, StoreError},
+    model::{Heads, Hlc, Origin, Role},
+    store::{Snapshot, StoreError},
 };
 
 /// Up to how many rows are counted for a backlog; beyond, "at least so many".
@@ -21,20 +20,26 @@ pub struct NodeStatus {
     pub cluster: String,
     /// Its site.
     pub site: String,
+    /// What it is for.
+    pub role: Role,
     /// Its store.
     pub origin: Origin,
     /// When it was started, in milliseconds since the Unix epoch, UTC.
     pub started_ms: u64,
     /// Wall time now, likewise.
     pub now_ms: u64,
+    /// Why it is not ready yet, where it is new.
+    pub catching_up: Option<CatchingUp>,
     /// Rows held, dead ones included.
     pub rows: u64,
     /// The size of the store's file.
     pub store_bytes: u64,
     /// What it has incorporated.
     pub heads: Vec<HeadStatus>,
-    /// Conflicts ever recorded here.
-    pub conflicts_recorded: u64,
+    /// The same as one word.
+    pub heads_text: String,
+    /// The conflict journal.
+    pub conflicts: ConflictsStatus,
     /// Rows merged from peers since the start.
     pub rows_merged: u64,
     /// Rows of clients since the start.
@@ -53,6 +58,19 @@ pub struct NodeStatus {
     pub membership: ClusterStatus,
 }
 
+/// The conflict journal in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ConflictsStatus {
+    /// Conflicts ever recorded here.
+    pub recorded: u64,
+    /// Those that the journal holds now.
+    pub kept: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// Wall time less the stamp of the oldest loser held.
+    pub oldest_age_seconds: Option<f64>,
+}
+
 /// Up to where one origin's writes are here.
 #[derive(Clone, Debug)]
 pub struct HeadStatus {
@@ -60,10 +78,25 @@ pub struct HeadStatus {
     pub origin: Origin,
     /// Its site, once heard of.
     pub site: String,
+    /// Up to here; `None`: it is closed, a removed store of whose writes none is missing.
+    pub head: Option<OpenHead>,
+}
+
+/// The head of an origin that may go on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OpenHead {
     /// Up to here.
     pub hlc: Hlc,
     /// Wall time less the head's.
     pub age_seconds: f64,
+}
+
+impl OpenHead {
+    /// `None`: the origin is closed.
+    fn of(hlc: Hlc, now_ms: u64) -> Option<OpenHead> {
+        let head = OpenHead { hlc, age_seconds: seconds(age_ms(hlc, now_ms)) };
+        (!hlc.is_closed()).then_some(head)
+    }
 }
 
 /// What someone has not got yet.
@@ -84,7 +117,7 @@ pub struct PeerStatus {
     pub report: PeerReport,
     /// Nothing received is held back.
     pub applying: bool,
-    /// Wall time less our head of the peer's store; `None`: never met.
+    /// Wall time less our head of the peer's store; `None`: never met, or closed.
     pub behind_seconds: Option<f64>,
     /// What we hold that the peer has not acknowledged.
     pub peer_behind: Backlog,
@@ -109,13 +142,11 @@ impl Node {
         if self.ask_to_stop.is_cancelled() {
             return Some("the node is shutting down".to_owned());
         }
-        let snapshot = self.snapshot();
-        let standing = snapshot.members().standing(self.origin(), snapshot.heads());
-        if matches!(standing, Standing::Removed | Standing::Closed) {
-            return Some(RefusedError::Removed.to_string());
+        if let Err(replica) = self.check_role() {
+            return Some(replica.to_string());
         }
-        if snapshot.is_joining() {
-            return Some(RefusedError::Joining.to_string());
+        if let Some(refused) = self.snapshot().refuses_writes(self.origin()) {
+            return Some(refused.to_string());
         }
         let bound_ms = self.drift_bound_ms();
         let ahead_ms = self.heads().get(self.origin()).ms().saturating_sub(self.now_ms());
@@ -145,13 +176,14 @@ impl Node {
         for peer in reports.peers() {
             rows_held_back += peer.held_rows;
             let head = peer.origin.map(|origin| heads.get(origin)).filter(|hlc| *hlc > Hlc::ZERO);
+            let head = head.and_then(|hlc| OpenHead::of(hlc, now_ms));
             let peer_behind = match peer.origin {
                 Some(_) => backlog(&snapshot, &peer.acked, now_ms)?,
                 None => Backlog::default(),
             };
             peers.push(PeerStatus {
                 applying: peer.direction.is_some() && peer.held_rows == 0,
-                behind_seconds: head.map(|hlc| seconds(age_ms(hlc, now_ms))),
+                behind_seconds: head.map(|head| head.age_seconds),
                 peer_behind,
                 report: peer,
             });
@@ -168,9 +200,11 @@ impl Node {
         Ok(NodeStatus {
             cluster: shared.cluster.clone(),
             site: shared.site.clone(),
+            role: self.role(),
             origin: self.origin(),
             started_ms: shared.started_ms,
             now_ms,
+            catching_up: self.catching_up(),
             rows: snapshot.rows()?,
             store_bytes: shared.store.file_bytes(),
             heads: heads
@@ -179,11 +213,11 @@ impl Node {
                 .map(|(origin, hlc)| HeadStatus {
                     origin,
                     site: site_of(origin),
-                    hlc,
-                    age_seconds: seconds(age_ms(hlc, now_ms)),
+                    head: OpenHead::of(hlc, now_ms),
                 })
                 .collect(),
-            conflicts_recorded: shared.store.conflicts_recorded()?,
+            heads_text: heads.to_text(),
+            conflicts: self.conflicts_status(now_ms)?,
             rows_merged: shared.counters.rows_merged.load(Ordering::Relaxed),
             rows_written: shared.counters.rows_written.load(Ordering::Relaxed),
             commits: shared.counters.commits.load(Ordering::Relaxed),
@@ -192,6 +226,16 @@ impl Node {
             peers,
             mirror,
             membership: self.cluster_status()?,
+        })
+    }
+
+    fn conflicts_status(&self, now_ms: u64) -> Result<ConflictsStatus, StoreError> {
+        let totals = self.shared.store.journal_totals()?;
+        Ok(ConflictsStatus {
+            recorded: totals.recorded,
+            kept: totals.kept,
+            kept_bytes: totals.kept_bytes,
+            oldest_age_seconds: totals.oldest.map(|hlc| seconds(age_ms(hlc, now_ms))),
         })
     }
 }

@@ -1,6 +1,10 @@
 //! What two nodes say to each other, as values; `wire` turns them into proto and back.
 
-use super::{Joining, ranges::Comparison};
+use super::{
+    Capabilities, Joining,
+    compare::{Answer, Ask},
+    ranges::Comparison,
+};
 use crate::model::{Heads, Origin, Row};
 
 /// One message of the exchange.
@@ -27,6 +31,22 @@ pub enum Frame {
     ReconcileQuestion(Comparison),
     /// The answer from there.
     ReconcileAnswer(Comparison),
+    /// A question of the comparison `id`.
+    Compare {
+        /// Tells the comparisons of one stream apart.
+        id: u64,
+        /// The question.
+        ask: Ask,
+    },
+    /// The answer to one.
+    Compared {
+        /// As asked.
+        id: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// With whom the sender of this frame has a link.
+    Linked(Vec<Origin>),
     /// The stream ends.
     Goodbye(Goodbye),
     /// Of a kind that this node does not know; ignored.
@@ -54,6 +74,8 @@ pub struct Hello {
     pub sequence: Option<SequenceIds>,
     /// Its wall clock, in milliseconds since the Unix epoch, UTC.
     pub wall_ms: u64,
+    /// What it can do beyond the protocol.
+    pub capabilities: Capabilities,
     /// How it stands to the cluster.
     pub membership: HelloMembership,
 }
@@ -107,15 +129,16 @@ impl SequenceIds {
     }
 }
 
-/// A part of a delta: rows of one durable snapshot of the sender.
+/// A part of a delta: rows of one durable snapshot of the sender. Who sends may keep its rows in another
+/// form than who merges them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delta {
+pub struct Delta<R = Vec<Row>> {
     /// In the first part, the heads of the snapshot.
     pub snapshot_heads: Option<Heads>,
     /// In the first part of a reconciliation, the floor of the snapshot.
     pub floor: Heads,
     /// Rows, origin by origin, each origin's in the order of their stamps.
-    pub rows: Vec<Row>,
+    pub rows: R,
     /// With this part the receiver has the whole delta.
     pub last: bool,
     /// Rows left after this part.

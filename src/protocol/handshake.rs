@@ -145,7 +145,7 @@ pub(super) fn check_own_claim(origin: Origin, ours: Hlc, theirs: &Heads) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{HelloMembership, SequenceIds};
+    use crate::protocol::{Capabilities, HelloMembership, SequenceIds};
 
     fn hello(byte: u8) -> Hello {
         Hello {
@@ -158,6 +158,7 @@ mod tests {
             heads: Heads::new(),
             sequence: None,
             wall_ms: 0,
+            capabilities: Capabilities::default(),
             membership: HelloMembership::default(),
         }
     }

@@ -83,7 +83,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::{
-        model::{Body, BodyParts, Context, Row, Version},
+        model::{Body, BodyParts, Context, Role, Row, Version},
         protocol::{SystemRow, member_row},
     };
 
@@ -98,7 +98,7 @@ mod tests {
     fn three() -> Membership {
         let mut members = Membership::default();
         for byte in 1..=3 {
-            let SystemRow { table, key, value } = member_row(origin(byte), "site");
+            let SystemRow { table, key, value } = member_row(origin(byte), "site", Role::Site);
             let body = Body::new(&BodyParts {
                 version: Version { hlc: Hlc::from_bits(1), origin: origin(byte) },
                 seen: Hlc::ZERO,

@@ -2,7 +2,8 @@
 //! horizon, what this store owes the others, which origins are closed.
 //!
 //! ```text
-//! _members        origin             {"site": name}       by the store itself, or by its sponsor
+//! _members        origin             {"site": name}       by the store itself, or by its sponsor;
+//!                                                         "role" where it is not a site's
 //! _admissions     origin             {"sponsor": origin}  by the sponsor: stamps begin above it
 //! _removals       origin             {"by": site}         by any member
 //! _removal_acks   origin, member     {"head", "reached"}  by each remaining member
@@ -30,7 +31,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Heads, Hlc, Key, Origin, Row, TableName, Version};
+use crate::model::{Heads, Hlc, Key, Origin, Role, Row, TableName, Version};
 
 /// Names and values of the system tables of membership.
 pub struct MemberTables {
@@ -90,6 +91,8 @@ pub struct SystemRow {
 #[derive(Serialize, Deserialize)]
 struct MemberValue {
     site: String,
+    #[serde(default, skip_serializing_if = "Role::is_site")]
+    role: Role,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,10 +120,10 @@ fn system_row(table: &TableName, key: Vec<u8>, value: &impl Serialize) -> System
     }
 }
 
-/// Says that the store `origin` is that of `site`.
+/// Says that the store `origin` is that of `site`, and what it is for.
 #[must_use]
-pub fn member_row(origin: Origin, site: &str) -> SystemRow {
-    let value = MemberValue { site: site.to_owned() };
+pub fn member_row(origin: Origin, site: &str, role: Role) -> SystemRow {
+    let value = MemberValue { site: site.to_owned(), role };
     system_row(&MEMBER_TABLES.members, origin.as_bytes().to_vec(), &value)
 }
 
@@ -169,11 +172,24 @@ pub fn admission_in(row: &Row) -> Option<(Origin, Hlc)> {
     Some((Origin::from_bytes(origin), row.body.version().hlc))
 }
 
+/// What the store `origin` is for, as its own row among these says; where there is none, it serves a site.
+#[must_use]
+pub fn role_in(rows: &[Row], origin: Origin) -> Role {
+    let tables = &*MEMBER_TABLES;
+    let is_own =
+        |row: &&Row| row.table == tables.members && row.key.as_slice() == origin.as_bytes();
+    let value = rows.iter().find(is_own).and_then(|row| row.body.value());
+    let member = value.and_then(|value| serde_json::from_slice::<MemberValue>(&value).ok());
+    member.map_or(Role::Site, |member| member.role)
+}
+
 /// What a store knows of one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// The name of its site; empty while only its admission came in.
     pub site: Arc<str>,
+    /// What it is for.
+    pub role: Role,
     /// The row that admitted it; `None`: it is a founder.
     pub admission: Option<Version>,
     /// The row that removed it.
@@ -229,42 +245,6 @@ pub struct RemovalAck {
     pub reached: Hlc,
 }
 
-/// A store on its way into a sealed cluster. Meanwhile it takes no clients' writes, stamps nothing, and
-/// exchanges with its sponsor alone until it has pulled everything from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joining {
-    /// The member that admitted it.
-    pub sponsor: Origin,
-    /// The stamp of its admission: it will stamp above it only.
-    pub admission: Hlc,
-    /// Whether it has incorporated the admission, and all that the sponsor had then. Now every member
-    /// must be known to have claimed the admission.
-    pub pulled: bool,
-}
-
-impl Joining {
-    /// 16 bytes of sponsor, 8 of stamp, 1 whether it has pulled.
-    #[must_use]
-    pub fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = self.sponsor.as_bytes().to_vec();
-        bytes.extend_from_slice(&self.admission.bits().to_be_bytes());
-        bytes.push(u8::from(self.pulled));
-        bytes
-    }
-
-    /// What [`to_bytes`](Self::to_bytes) made.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Joining> {
-        let (sponsor, rest) = bytes.split_first_chunk::<16>()?;
-        let (admission, rest) = rest.split_first_chunk::<8>()?;
-        Some(Joining {
-            sponsor: Origin::from_bytes(*sponsor),
-            admission: Hlc::from_bits(u64::from_be_bytes(*admission)),
-            pulled: *rest.first()? != 0,
-        })
-    }
-}
-
 /// How a store stands to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -312,8 +292,9 @@ impl Membership {
                 return true;
             }
             member.row = Some(version);
-            if let Ok(MemberValue { site }) = serde_json::from_slice(&value) {
+            if let Ok(MemberValue { site, role }) = serde_json::from_slice(&value) {
                 member.site = site.into();
+                member.role = role;
             }
             return true;
         }
@@ -489,23 +470,40 @@ mod tests {
     /// A cluster's rows, each written by a member at a stamp.
     fn membership(rows: &[(u8, u64, SystemRow)]) -> Membership {
         let mut membership = Membership::default();
-        for (by, at, SystemRow { table, key, value }) in rows {
-            let version = Version { hlc: hlc(*at), origin: origin(*by) };
-            let body = Body::new(&BodyParts {
-                version,
-                seen: Hlc::ZERO,
-                context: &Context::new(),
-                expires_at_ms: None,
-                value: Some(value),
-            });
-            let row = Row { table: table.clone(), key: key.clone(), body };
-            assert!(membership.learn(&row));
+        for (by, at, row) in rows {
+            assert!(membership.learn(&standing(*by, *at, row)));
         }
         membership
     }
 
+    fn standing(by: u8, at: u64, SystemRow { table, key, value }: &SystemRow) -> Row {
+        let body = Body::new(&BodyParts {
+            version: Version { hlc: hlc(at), origin: origin(by) },
+            seen: Hlc::ZERO,
+            context: &Context::new(),
+            expires_at_ms: None,
+            value: Some(value),
+        });
+        Row { table: table.clone(), key: key.clone(), body }
+    }
+
     fn two_founders() -> Vec<(u8, u64, SystemRow)> {
-        vec![(1, 1, member_row(origin(1), "fra")), (2, 2, member_row(origin(2), "nyc"))]
+        let site = |byte, name| member_row(origin(byte), name, Role::Site);
+        vec![(1, 1, site(1, "fra")), (2, 2, site(2, "nyc"))]
+    }
+
+    /// A site's row is as it was before there were roles.
+    #[test]
+    fn the_member_list_says_what_is_no_site() {
+        let role = |role| member_row(origin(1), "fra", role);
+        assert_eq!(role(Role::Site).value, br#"{"site":"fra"}"#);
+        assert_eq!(role(Role::Replica).value, br#"{"site":"fra","role":"replica"}"#);
+        let known = membership(&[(1, 1, role(Role::Replica)), (2, 2, two_founders().remove(1).2)]);
+        let of = |byte| known.get(origin(byte)).unwrap().role;
+        assert_eq!([of(1), of(2)], [Role::Replica, Role::Site]);
+        let row = standing(1, 1, &role(Role::Replica));
+        assert_eq!(role_in(std::slice::from_ref(&row), origin(1)), Role::Replica);
+        assert_eq!(role_in(&[row], origin(2)), Role::Site, "not its own");
     }
 
     #[test]
@@ -526,7 +524,7 @@ mod tests {
         // An acknowledgement that is here, but not claimed: rows that it knew of may be missing.
         assert_eq!(membership(&rows).horizon(&heads(&[(1, 90), (2, 19)])), Hlc::ZERO);
         // A third founder, whom the second knew.
-        rows.push((3, 15, member_row(origin(3), "tyo")));
+        rows.push((3, 15, member_row(origin(3), "tyo", Role::Site)));
         assert_eq!(membership(&rows).horizon(&heads(&[(1, 90), (2, 80), (3, 85)])), Hlc::ZERO);
     }
 
@@ -546,7 +544,7 @@ mod tests {
     #[test]
     fn a_removed_member_is_closed_once_all_others_acknowledgements_are_claimed() {
         let mut rows = two_founders();
-        rows.push((3, 3, member_row(origin(3), "tyo")));
+        rows.push((3, 3, member_row(origin(3), "tyo", Role::Site)));
         rows.push((1, 30, removal_row(origin(3), "fra")));
         let all = heads(&[(1, 90), (2, 80), (3, 25)]);
         assert_eq!(membership(&rows).standing(origin(3), &all), Standing::Removed);
@@ -580,7 +578,10 @@ mod tests {
 
     #[test]
     fn a_removal_that_comes_before_its_member_counts() {
-        let rows = [(1, 30, removal_row(origin(3), "fra")), (3, 3, member_row(origin(3), "tyo"))];
+        let rows = [
+            (1, 30, removal_row(origin(3), "fra")),
+            (3, 3, member_row(origin(3), "tyo", Role::Site)),
+        ];
         for order in [[0, 1], [1, 0]] {
             let membership = membership(&order.map(|at: usize| rows[at].clone()));
             assert_eq!(membership.standing(origin(3), &Heads::new()), Standing::Removed);

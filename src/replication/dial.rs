@@ -8,20 +8,25 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::Endpoint;
 
 use super::{
-    FRAME_BYTES_MAX, FRAMES_QUEUED_MAX, Shared,
+    FRAMES_QUEUED_MAX, PeerConfig, Shared,
     exchange::{self, Ended, Link, LinkError},
     links::Peer,
 };
 use crate::{
     node::{Direction, PeerReport},
-    wire::proto::{
-        ExchangeRequest, Frame as WireFrame, replication_service_client::ReplicationServiceClient,
+    wire::{
+        exchange::FRAME_BYTES_MAX,
+        proto::{
+            ExchangeRequest, Frame as WireFrame,
+            replication_service_client::ReplicationServiceClient,
+        },
     },
 };
 
-/// Keeps a link to `address` until the node shuts down.
-pub(super) async fn keep_link(shared: Arc<Shared>, address: String) {
-    let report = PeerReport { address: address.clone(), ..PeerReport::default() };
+/// Keeps a link to a peer until the node shuts down.
+pub(super) async fn keep_link(shared: Arc<Shared>, peer: PeerConfig) {
+    let PeerConfig { address, compression } = peer;
+    let report = PeerReport { address: address.clone(), compression, ..PeerReport::default() };
     let mut peer = Peer { handle: Arc::new(shared.node.reports().add_peer(report)), origin: None };
     loop {
         let mut backoff = ExponentialBuilder::default()

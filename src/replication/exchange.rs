@@ -6,12 +6,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
 use super::{
     Shared,
+    comparing::Comparing,
     links::{self, Peer},
     notes::Notes,
     session::Session,
@@ -19,11 +23,14 @@ use super::{
 use crate::{
     node::{Direction, LastError, Node, PeerReport, WriteError},
     protocol::{
-        Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Refusal, ViolationError,
-        check_hello,
+        Capabilities, Frame, Goodbye, GoodbyeReason, Hello, PROTOCOL_VERSION, Refusal,
+        ViolationError, check_hello,
     },
     store::{MeetError, Meeting, Met, ReconcileError, StoreError},
-    wire::{exchange::FrameError, proto},
+    wire::{
+        exchange::{FrameError, row_bytes},
+        proto,
+    },
 };
 
 /// An open stream.
@@ -58,6 +65,8 @@ pub(super) enum LinkError {
     RefusedByPeer(String),
     #[error("the peer went silent")]
     Silent,
+    #[error("the peer reconciles, and has taken nothing for too long")]
+    Stalled,
     #[error("the peer shut down")]
     PeerShutdown,
     #[error("connection lost: {0}")]
@@ -95,6 +104,7 @@ where
     let not_up = |error: LinkError| (error, false);
     let node = &shared.node;
     let ours = own_hello(node).map_err(|error| not_up(error.into()))?;
+    let hello_sent = Instant::now();
     // A fresh queue has room.
     let _ = out.send(Frame::Hello(ours.clone()).into()).await;
     let theirs = timeout(shared.config.connect_max, read_hello(&mut incoming)).await;
@@ -141,7 +151,7 @@ where
     }
     node.learn(peer, &theirs.heads);
     let own_handle = dialler.as_ref().map(|peer| &peer.handle);
-    let handle = shared.links.report_of(node, peer, own_handle);
+    let handle = shared.links.report_of(node, peer, own_handle, shared.config.compression);
     if let Some(dialler) = &mut dialler {
         dialler.handle = Arc::clone(&handle);
         dialler.origin = Some(peer);
@@ -159,24 +169,42 @@ where
         report.acked.join(&theirs.heads);
         report.held_rows = 0;
         report.clock_offset_ms = Some(offset_ms);
+        report.round_trip = None;
     });
     tracing::info!(site = %theirs.site, origin = %peer, ?direction, "link up");
 
-    let session = Session { shared, node, peer, handle: &handle, notes: Notes::default() };
+    let (comparing, questions) = Comparing::new();
+    let session = Session {
+        shared,
+        node,
+        peer,
+        handle: &handle,
+        notes: Notes::default(),
+        comparing,
+        hello_sent,
+        peer_can: theirs.capabilities,
+    };
     let receiving = session.receive(&mut incoming);
     let sending = session.send(&out, theirs.heads.clone());
+    let asking = session.ask(&out, node.calls().open(peer), questions.answered);
+    let answering = session.answer(&out, questions.asked);
     let ended = tokio::select! {
+        // The receiving half first: the Want that it leaves at once tells the peer the round trip.
+        biased;
         error = receiving => error,
         error = sending => error,
+        error = asking => error,
+        error = answering => error,
         () = admitted.superseded.cancelled() => LinkError::Duplicate,
         () = shared.shutdown.cancelled() => LinkError::Shutdown,
     };
     let goodbye = match &ended {
         LinkError::Duplicate => Some(GoodbyeReason::Duplicate),
         LinkError::Shutdown => Some(GoodbyeReason::Shutdown),
-        LinkError::Refused(_) | LinkError::Violation(_) | LinkError::Meet(_) => {
-            Some(GoodbyeReason::Refused)
-        }
+        LinkError::Refused(_)
+        | LinkError::Violation(_)
+        | LinkError::Frame(_)
+        | LinkError::Meet(_) => Some(GoodbyeReason::Refused),
         _ => None,
     };
     if let Some(reason) = goodbye {
@@ -208,6 +236,7 @@ fn own_hello(node: &Node) -> Result<Hello, StoreError> {
         heads: (*node.heads()).clone(),
         sequence: node.sequence(),
         wall_ms: node.now_ms(),
+        capabilities: Capabilities::own(),
         membership: node.hello_membership()?,
     })
 }
@@ -236,7 +265,7 @@ where
         Met::Stranger => {
             out.send(Frame::Join.into()).await.map_err(closed)?;
             loop {
-                match next_frame(incoming).await? {
+                match next_frame(incoming).await?.0 {
                     Frame::Welcome(rows) => {
                         node.join(peer, rows).await??;
                         break;
@@ -247,7 +276,7 @@ where
             }
         }
         Met::Newcomer => loop {
-            match next_frame(incoming).await? {
+            match next_frame(incoming).await?.0 {
                 Frame::Join => {
                     let rows = node.admit(theirs).await??;
                     tracing::info!(site = %theirs.site, origin = %peer, "admitted to the cluster");
@@ -268,19 +297,23 @@ async fn read_hello<S>(incoming: &mut S) -> Result<Hello, LinkError>
 where
     S: Stream<Item = Result<Option<proto::Frame>, Status>> + Unpin,
 {
-    match next_frame(incoming).await? {
+    match next_frame(incoming).await?.0 {
         Frame::Hello(hello) => Ok(hello),
         Frame::Goodbye(goodbye) => Err(error_of(goodbye)),
         _ => Err(LinkError::NoHello),
     }
 }
 
-pub(super) async fn next_frame<S>(incoming: &mut S) -> Result<Frame, LinkError>
+/// The next frame, and what its rows took on the wire, in bytes.
+pub(super) async fn next_frame<S>(incoming: &mut S) -> Result<(Frame, usize), LinkError>
 where
     S: Stream<Item = Result<Option<proto::Frame>, Status>> + Unpin,
 {
     match incoming.next().await {
-        Some(Ok(frame)) => Ok(Frame::try_from(frame)?),
+        Some(Ok(frame)) => {
+            let row_bytes = row_bytes(&frame);
+            Ok((Frame::try_from(frame)?, row_bytes))
+        }
         Some(Err(status)) => Err(LinkError::Lost(status.message().to_owned())),
         None => Err(LinkError::Lost("the peer closed the stream".into())),
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::Origin,
     node::{Direction, LastError, Node, PeerHandle, PeerReport},
+    protocol::Compression,
 };
 
 /// The links of this node.
@@ -80,7 +81,21 @@ impl Links {
         state.next_id += 1;
         let (id, superseded) = (state.next_id, CancellationToken::new());
         state.up.insert(peer, Up { id, dialled_by, superseded: superseded.clone() });
+        drop(state);
+        self.changed.send_replace(());
         Some(Admitted { links: self, peer, id, superseded })
+    }
+
+    /// The stores to which a link is up.
+    pub(super) fn up(&self) -> Vec<Origin> {
+        self.lock().up.keys().copied().collect()
+    }
+
+    /// Rings when a link came up or ended; the first time at once.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        let mut changes = self.changed.subscribe();
+        changes.mark_changed();
+        changes
     }
 
     /// Waits until no link to `peer` is up.
@@ -93,20 +108,25 @@ impl Links {
     }
 
     /// The report of `peer`: one for each, whoever dialled. `own` is the dialler's, which is
-    /// given up where the peer has one already.
+    /// given up where the peer has one already. `compression` is for a peer that only dials us.
     pub(super) fn report_of(
         &self,
         node: &Node,
         peer: Origin,
         own: Option<&Arc<PeerHandle>>,
+        compression: Compression,
     ) -> Arc<PeerHandle> {
         let mut state = self.lock();
         match (state.handles.get(&peer), own) {
             (Some(handle), None) => Arc::clone(handle),
             (Some(handle), Some(own)) => {
                 if !Arc::ptr_eq(handle, own) {
-                    let address = own.update(|report| report.address.clone());
-                    handle.update(|report| report.address = address);
+                    let (address, compression) =
+                        own.update(|report| (report.address.clone(), report.compression));
+                    handle.update(|report| {
+                        report.address = address;
+                        report.compression = compression;
+                    });
                 }
                 Arc::clone(handle)
             }
@@ -117,7 +137,8 @@ impl Links {
                 Arc::clone(own)
             }
             (None, None) => {
-                let handle = Arc::new(node.reports().add_peer(PeerReport::default()));
+                let report = PeerReport { compression, ..PeerReport::default() };
+                let handle = Arc::new(node.reports().add_peer(report));
                 state.handles.insert(peer, Arc::clone(&handle));
                 handle
             }
@@ -135,7 +156,10 @@ impl Drop for Admitted<'_> {
         if state.up.get(&self.peer).is_some_and(|up| up.id == self.id) {
             state.up.remove(&self.peer);
             if let Some(handle) = state.handles.get(&self.peer) {
-                handle.update(|report| report.direction = None);
+                handle.update(|report| {
+                    report.direction = None;
+                    report.compressing = false;
+                });
             }
         }
         drop(state);

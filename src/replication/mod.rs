@@ -8,18 +8,22 @@
 //! session.rs   deltas both ways: the receiving and the sending half
 //! reconcile.rs where this store stands below the peer's floor
 //! notes.rs     what the one leaves for the other
+//! comparing.rs questions about the peer's rows, and answers to its own
 //! merges.rs    parts of deltas on their way into commits
+//! relay.rs     when to pass on what another site wrote
 //! ```
 //!
 //! The rules are [`protocol`](crate::protocol)'s; here are the sockets and the timers.
 
 mod accept;
+mod comparing;
 mod dial;
 mod exchange;
 mod links;
 mod merges;
 mod notes;
 mod reconcile;
+mod relay;
 mod session;
 
 use std::{sync::Arc, time::Duration};
@@ -28,14 +32,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use accept::Acceptor;
 
-use crate::{node::Node, wire::proto::replication_service_server::ReplicationServiceServer};
+use crate::{
+    node::Node,
+    protocol::Compression,
+    wire::{
+        exchange::FRAME_BYTES_MAX, proto::replication_service_server::ReplicationServiceServer,
+    },
+};
 use links::Links;
 
 /// How a link treats silence, size and failure.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The peers to dial, as `http://host:port`.
-    pub peers: Vec<String>,
+    /// The peers to dial.
+    pub peers: Vec<PeerConfig>,
+    /// Whether what goes to a peer is compressed that dials us and is none of `peers`.
+    pub compression: Compression,
     /// Rows of a frame, in bytes, roughly.
     pub frame_bytes: usize,
     /// How often a link says that there is nothing new.
@@ -48,8 +60,9 @@ pub struct Config {
     pub backoff_min: Duration,
     /// The longest wait before dialling again.
     pub backoff_max: Duration,
-    /// A delta that is read from the change index for longer is left off and begun anew, so that
-    /// the space of what was replaced meanwhile is given back.
+    /// A delta that is read from the change index for longer, or waits so long for a peer that takes
+    /// nothing, is left off and begun anew, so that the space of what was replaced meanwhile is given
+    /// back.
     pub delta_age_max: Duration,
 }
 
@@ -57,6 +70,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             peers: Vec::new(),
+            compression: Compression::default(),
             frame_bytes: 256 << 10,
             heartbeat: Duration::from_secs(1),
             silence_max: Duration::from_secs(10),
@@ -68,8 +82,15 @@ impl Default for Config {
     }
 }
 
-/// The largest frame that is read: a row of the largest value, and room for later releases.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// A peer to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// As `http://host:port`.
+    pub address: String,
+    /// Whether what goes to it is compressed, whoever dialled.
+    pub compression: Compression,
+}
+
 /// Frames that wait to be sent on one link.
 const FRAMES_QUEUED_MAX: usize = 4;
 
@@ -94,8 +115,8 @@ impl Replication {
     pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> Replication {
         let shared = Arc::new(Shared { node, config, links: Links::default(), shutdown });
         let tasks = TaskTracker::new();
-        for address in shared.config.peers.clone() {
-            tasks.spawn(dial::keep_link(Arc::clone(&shared), address));
+        for peer in shared.config.peers.clone() {
+            tasks.spawn(dial::keep_link(Arc::clone(&shared), peer));
         }
         tasks.close();
         Replication { shared, tasks }

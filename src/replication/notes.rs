@@ -10,7 +10,7 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use crate::{
-    model::Heads,
+    model::{Heads, Origin},
     protocol::{Frame, Want},
     store::Snapshot,
 };
@@ -33,6 +33,8 @@ pub(super) struct Kept {
     pub(super) peer_heads: Option<Heads>,
     /// The peer wants rows from here on.
     pub(super) peer_want: Option<Want>,
+    /// The peer is linked with these.
+    pub(super) peer_linked: Option<Vec<Origin>>,
     /// The peer is to know what we have.
     pub(super) ack_due: bool,
     /// We want rows from here on.
@@ -61,6 +63,11 @@ impl Notes {
     /// Takes all notes.
     pub(super) fn take(&self) -> Kept {
         std::mem::take(&mut *self.kept.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Takes what the peer has, and leaves the rest.
+    pub(super) fn take_peer_heads(&self) -> Option<Heads> {
+        self.kept.lock().expect("no holder of this lock panics").peer_heads.take()
     }
 
     /// Keeps the snapshot that the peer reconciles with; `None`: it is through.

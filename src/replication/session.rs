@@ -6,6 +6,8 @@
 //! node's bell     --> send()    --> outgoing frames <-+
 //! ```
 //!
+//! Questions about rows, and the answers to them, are `comparing.rs`'s.
+//!
 //! The two halves share only [`Notes`], which are overwritten, never queued. So the receiving half
 //! never waits for the sending one, and two nodes that both have much to send cannot lock up.
 
@@ -13,24 +15,26 @@ use std::{pin::Pin, time::Duration};
 
 use tokio::{
     sync::{OwnedRwLockWriteGuard, mpsc},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::Stream;
 use tonic::Status;
 
 use super::{
     Shared,
+    comparing::Comparing,
     exchange::{LinkError, error_of, next_frame},
     merges::Merges,
     notes::Notes,
     reconcile::{self, Reconciling},
+    relay::Relay,
 };
 use crate::{
     model::{Heads, Origin},
     node::{Begun, FollowDelta, Follower, Node, Page, PeerHandle, WriteError},
-    protocol::{Compare, Delta, Frame, Receiver, Want},
+    protocol::{Capabilities, Compare, Delta, Frame, Receiver, Want},
     store::{MeetError, RemoteBatch, Step},
-    wire::proto,
+    wire::{compress::compress, delta, proto},
 };
 
 /// The most rows of a frame.
@@ -57,6 +61,10 @@ pub(super) struct Session<'l> {
     pub(super) peer: Origin,
     pub(super) handle: &'l PeerHandle,
     pub(super) notes: Notes,
+    pub(super) comparing: Comparing,
+    /// When our hello went out.
+    pub(super) hello_sent: Instant,
+    pub(super) peer_can: Capabilities,
 }
 
 impl Session<'_> {
@@ -91,7 +99,7 @@ impl Session<'_> {
         let mut reconciliation: Option<Reconciling> = None;
         loop {
             let silence = self.shared.config.silence_max;
-            let frame = tokio::select! {
+            let (frame, wire_bytes) = tokio::select! {
                 ack_due = merging.first_merged(), if !merging.is_empty() => {
                     if ack_due? {
                         self.notes.leave(|notes| notes.ack_due = true);
@@ -127,6 +135,7 @@ impl Session<'_> {
             };
             match frame {
                 Frame::Delta(delta) => {
+                    self.handle.update(|r| r.wire_bytes_received += wire_bytes as u64);
                     // In a reconciliation the turn is ours; and who waits for it takes nothing in.
                     let waits = turn.is_some() || reconciliation.is_some();
                     let _turn = if waits { None } else { Some(self.node.merge_turn().await) };
@@ -167,13 +176,25 @@ impl Session<'_> {
                     }
                 }
                 Frame::Ack(heads) => self.peer_has(&heads),
-                Frame::Want(want) => self.notes.leave(|notes| notes.peer_want = Some(want)),
+                Frame::Want(want) => {
+                    // The first answers our hello.
+                    let round_trip = self.hello_sent.elapsed();
+                    self.handle.update(|report| {
+                        report.round_trip.get_or_insert(round_trip);
+                    });
+                    self.notes.leave(|notes| notes.peer_want = Some(want));
+                }
                 Frame::Known(known) => {
                     for (member, heads) in known {
                         self.node.learn(member, &heads);
                     }
                 }
+                Frame::Linked(origins) => {
+                    self.notes.leave(|notes| notes.peer_linked = Some(origins));
+                }
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
+                Frame::Compare { id, ask } => self.comparing.on_ask(id, ask),
+                Frame::Compared { id, answer } => self.comparing.on_answer(id, answer),
                 Frame::Hello(_) | Frame::Join | Frame::Welcome(_) | Frame::Unknown => {}
             }
         }
@@ -288,6 +309,8 @@ impl Session<'_> {
         peer_heads: Heads,
     ) -> Result<std::convert::Infallible, LinkError> {
         let mut follower = Follower::new(self.node, peer_heads);
+        let mut relay = Relay::new(self.node.origin());
+        let mut links = self.shared.links.changes();
         let mut told = Vec::new();
         let mut heartbeat = tokio::time::interval(self.shared.config.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -301,13 +324,20 @@ impl Session<'_> {
                     }
                     false
                 }
+                // The sender lives as long as the links.
+                _ = links.changed() => {
+                    self.put(out, Frame::Linked(self.shared.links.up())).await?;
+                    continue;
+                }
                 _ = heartbeat.tick() => true,
             };
+            // Before the commit that a beat may take: our Want tells the peer the round trip.
+            self.answer_notes(out, &mut follower, &mut relay).await?;
             if beat {
                 self.node.advance().await?;
             }
-            self.answer_notes(out, &mut follower).await?;
             if beat {
+                self.node.advance().await?;
                 let known = self.node.known();
                 if told != known {
                     self.put(out, Frame::Known(known.clone())).await?;
@@ -315,7 +345,7 @@ impl Session<'_> {
                 }
             }
             if follower.want_number() > 0 {
-                self.send_delta(out, &mut follower, beat).await?;
+                self.send_delta(out, &mut follower, &mut relay, beat).await?;
             } else if beat {
                 self.put(out, Frame::Ack((*self.node.heads()).clone())).await?;
             }
@@ -327,8 +357,12 @@ impl Session<'_> {
         &self,
         out: &mpsc::Sender<proto::Frame>,
         follower: &mut Follower,
+        relay: &mut Relay,
     ) -> Result<bool, LinkError> {
         let notes = self.notes.take();
+        if let Some(origins) = notes.peer_linked {
+            relay.peer_is_linked(origins);
+        }
         if let Some(want) = notes.own_want {
             self.put(out, Frame::Want(want)).await?;
         }
@@ -354,9 +388,9 @@ impl Session<'_> {
         &self,
         out: &mpsc::Sender<proto::Frame>,
         follower: &mut Follower,
+        relay: &mut Relay,
         beat: bool,
     ) -> Result<(), LinkError> {
-        let started = Instant::now();
         if !self.node.snapshot().may_be_told() {
             follower.pass();
             return match beat {
@@ -365,7 +399,7 @@ impl Session<'_> {
             };
         }
         let want_number = follower.want_number();
-        let mut delta = match follower.begin()? {
+        let mut delta = match self.begin(follower)? {
             Begun::Delta(delta) => delta,
             Begun::BelowFloor => {
                 // Once for each Want, and with the heartbeats: the peer may have been busy.
@@ -379,24 +413,36 @@ impl Session<'_> {
             }
             Begun::Waiting => return Ok(()),
         };
+        if !beat && relay.may_wait(&delta) {
+            if relay.is_awaited(true, delta.heads()) {
+                self.put(out, Frame::Ack((**delta.heads()).clone())).await?;
+            }
+            return Ok(());
+        }
         let mut floor = Heads::new();
+        let is_reconciliation = delta.reconciled_with().is_some();
         if let Some(snapshot) = delta.reconciled_with() {
             floor.clone_from(snapshot.floor());
             self.notes.keep_snapshot(Some(snapshot.clone()));
         }
         let mut snapshot_heads = Some((**delta.heads()).clone());
+        let compresses = self.compresses();
+        let mut old_at = Instant::now() + self.shared.config.delta_age_max;
         loop {
             let page;
             (delta, page) = next_page(delta, self.shared.config.frame_bytes).await?;
             if page.rows.is_empty() && snapshot_heads.is_some() && !beat && !delta.is_scan() {
                 // Nothing but heads: the next heartbeat tells them. A first delta goes out in any
                 // case: what a broken one brought is claimed with it.
+                if relay.is_awaited(follower.is_behind(&delta), delta.heads()) {
+                    self.put(out, Frame::Ack((**delta.heads()).clone())).await?;
+                }
                 follower.finish(&delta);
                 return Ok(());
             }
             let rows = page.rows.len() as u64;
-            let bytes: usize = page.rows.iter().map(crate::model::Row::size_bytes).sum();
-            let frame = Frame::Delta(Delta {
+            let bytes = page.rows.size_bytes() as u64;
+            let mut frame = delta::Delta::from(Delta {
                 snapshot_heads: snapshot_heads.take(),
                 floor: std::mem::take(&mut floor),
                 rows: page.rows,
@@ -405,26 +451,77 @@ impl Session<'_> {
                 remaining_bytes: page.remaining_bytes,
                 want_number,
             });
-            self.put(out, frame).await?;
-            self.handle.update(|report| {
-                report.rows_sent += rows;
-                report.bytes_sent += bytes as u64;
-            });
+            if compresses {
+                compress(&mut frame);
+            }
+            let wire_bytes = frame.row_bytes as u64;
+            if is_reconciliation {
+                // It cannot be gone on with later; its snapshot is kept as long as it makes progress.
+                old_at = Instant::now() + self.shared.config.delta_age_max;
+            }
+            let mut put = std::pin::pin!(self.put(out, frame));
+            let in_time = timeout_at(old_at, &mut put).await;
+            let is_slow = in_time.is_err();
+            in_time.unwrap_or(Ok(()))?;
+            if is_slow && is_reconciliation {
+                return Err(LinkError::Stalled);
+            }
+            let is_old =
+                !is_reconciliation && (is_slow || (delta.is_scan() && Instant::now() > old_at));
             if page.last {
+                relay.has_told(delta.heads());
                 follower.finish(&delta);
-                return Ok(());
-            }
-            if self.answer_notes(out, follower).await? {
-                return Ok(());
-            }
-            if delta.is_scan() && started.elapsed() > self.shared.config.delta_age_max {
+            } else if is_old {
                 follower.leave_off(&delta);
+            }
+            if is_slow {
+                // What the delta holds of the store does not wait for the peer.
+                drop(delta);
+                put.await?;
+                self.count_sent(rows, bytes, wire_bytes);
+                return Ok(());
+            }
+            self.count_sent(rows, bytes, wire_bytes);
+            if page.last || is_old || self.answer_notes(out, follower, relay).await? {
                 return Ok(());
             }
         }
     }
 
-    async fn put(&self, out: &mpsc::Sender<proto::Frame>, frame: Frame) -> Result<(), LinkError> {
+    /// What the follower can pass on now.
+    fn begin(&self, follower: &mut Follower) -> Result<Begun, LinkError> {
+        let mut begun = follower.begin()?;
+        // What the peer sent meanwhile is not sent back: the note is left before its rows are merged.
+        while let Some(heads) = self.notes.take_peer_heads() {
+            follower.known(&heads);
+            begun = follower.begin()?;
+        }
+        Ok(begun)
+    }
+
+    fn count_sent(&self, rows: u64, bytes: u64, wire_bytes: u64) {
+        self.handle.update(|report| {
+            report.rows_sent += rows;
+            report.bytes_sent += bytes;
+            report.wire_bytes_sent += wire_bytes;
+        });
+    }
+
+    /// Whether to compress: asked for each delta, because the setting of a peer that dialled us is found
+    /// when we reach it, too.
+    fn compresses(&self) -> bool {
+        self.handle.update(|report| {
+            let round_trip = report.round_trip.unwrap_or_default();
+            report.compressing = report.compression.applies(self.peer_can, round_trip);
+            report.compressing
+        })
+    }
+
+    async fn put(
+        &self,
+        out: &mpsc::Sender<proto::Frame>,
+        frame: impl Into<proto::Frame>,
+    ) -> Result<(), LinkError> {
         let closed = |_| LinkError::Lost("the connection is closed".into());
         out.send(frame.into()).await.map_err(closed)
     }

@@ -52,8 +52,16 @@ pub(super) struct Metrics {
     rows_merged: Counter,
     /// Concurrent writes of one key ever recorded here.
     conflicts_recorded: Counter,
+    /// Conflicts that the journal holds now.
+    conflicts_kept: Count,
+    /// Their bytes.
+    conflicts_kept_bytes: Count,
+    /// Age of the oldest of them; 0: there is none.
+    conflicts_oldest_age_seconds: Real,
     /// Rows held back now because their stamps are too far ahead.
     rows_held_back: Count,
+    /// 1 while a new site has not caught up once.
+    catching_up: Count,
     /// 1 while clients' writes are refused.
     writes_refused: Count,
     /// Wall time less the head of each origin: how old this node's view of that site is.
@@ -89,6 +97,14 @@ struct PeerMetrics {
     bytes_received: Family<PeerLabels, Counter>,
     /// Bytes of rows that went out.
     bytes_sent: Family<PeerLabels, Counter>,
+    /// What the rows that came in took in frames.
+    wire_bytes_received: Family<PeerLabels, Counter>,
+    /// What the rows that went out took in frames.
+    wire_bytes_sent: Family<PeerLabels, Counter>,
+    /// 1 while what goes out is compressed.
+    compressing: Family<PeerLabels, Count>,
+    /// From this node's hello to the peer's answer.
+    round_trip_seconds: Family<PeerLabels, Real>,
     /// How often a link came up.
     connects: Family<PeerLabels, Counter>,
     /// The peer's wall clock less this node's.
@@ -138,13 +154,19 @@ impl Metrics {
         set(&self.commits, status.commits);
         set(&self.rows_written, status.rows_written);
         set(&self.rows_merged, status.rows_merged);
-        set(&self.conflicts_recorded, status.conflicts_recorded);
+        set(&self.conflicts_recorded, status.conflicts.recorded);
+        self.conflicts_kept.set(status.conflicts.kept);
+        self.conflicts_kept_bytes.set(status.conflicts.kept_bytes);
+        self.conflicts_oldest_age_seconds
+            .set(status.conflicts.oldest_age_seconds.unwrap_or_default());
         self.rows_held_back.set(status.rows_held_back);
+        self.catching_up.set(u64::from(status.catching_up.is_some()));
         self.writes_refused.set(u64::from(!status.writes_refused_reason.is_empty()));
         self.head_age_seconds.clear();
         for head in &status.heads {
+            let Some(open) = head.head else { continue };
             let labels = HeadLabels { site: head.site.clone(), origin: head.origin.to_string() };
-            self.head_age_seconds.get_or_create(&labels).set(head.age_seconds);
+            self.head_age_seconds.get_or_create(&labels).set(open.age_seconds);
         }
         // What is gone must not be shown any longer.
         self.peers = PeerMetrics::default();
@@ -160,6 +182,7 @@ impl Metrics {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("cluster", status.cluster.clone()),
             ("site", status.site.clone()),
+            ("role", status.role.to_string()),
             ("origin", status.origin.to_string()),
         ]);
         r.register("node", "This node", build);
@@ -175,14 +198,34 @@ impl Metrics {
             self.conflicts_recorded.clone(),
         );
         r.register(
+            "conflicts_kept",
+            "Conflicts that the journal holds now",
+            self.conflicts_kept.clone(),
+        );
+        r.register(
+            "conflicts_kept_bytes",
+            "Bytes of the conflicts that the journal holds now",
+            self.conflicts_kept_bytes.clone(),
+        );
+        r.register(
+            "conflicts_oldest_age_seconds",
+            "Age of the oldest conflict that the journal holds",
+            self.conflicts_oldest_age_seconds.clone(),
+        );
+        r.register(
             "rows_held_back",
             "Rows held back because their stamps are too far ahead",
             self.rows_held_back.clone(),
         );
+        r.register(
+            "catching_up",
+            "1 while a new site has not caught up once",
+            self.catching_up.clone(),
+        );
         r.register("writes_refused", "1 while writes are refused", self.writes_refused.clone());
         r.register(
             "head_age_seconds",
-            "Wall time less the head of each origin",
+            "Wall time less the head of each origin that is not closed",
             self.head_age_seconds.clone(),
         );
         self.peers.register(r.sub_registry_with_prefix("peer"));
@@ -209,6 +252,12 @@ impl PeerMetrics {
         set(&self.rows_sent.get_or_create(labels), peer.report.rows_sent);
         set(&self.bytes_received.get_or_create(labels), peer.report.bytes_received);
         set(&self.bytes_sent.get_or_create(labels), peer.report.bytes_sent);
+        set(&self.wire_bytes_received.get_or_create(labels), peer.report.wire_bytes_received);
+        set(&self.wire_bytes_sent.get_or_create(labels), peer.report.wire_bytes_sent);
+        self.compressing.get_or_create(labels).set(u64::from(peer.report.compressing));
+        if let Some(round_trip) = peer.report.round_trip {
+            self.round_trip_seconds.get_or_create(labels).set(round_trip.as_secs_f64());
+        }
         set(&self.connects.get_or_create(labels), peer.report.connects);
         if let Some(ms) = peer.report.clock_offset_ms {
             let offset = seconds(ms.unsigned_abs());
@@ -250,6 +299,22 @@ impl PeerMetrics {
         r.register("rows_sent", "Rows that went out", self.rows_sent.clone());
         r.register("received_bytes", "Bytes of rows that came in", self.bytes_received.clone());
         r.register("sent_bytes", "Bytes of rows that went out", self.bytes_sent.clone());
+        r.register(
+            "wire_received_bytes",
+            "What the rows that came in took in frames, compressed or not",
+            self.wire_bytes_received.clone(),
+        );
+        r.register(
+            "wire_sent_bytes",
+            "What the rows that went out took in frames, compressed or not",
+            self.wire_bytes_sent.clone(),
+        );
+        r.register("compressing", "1 while what goes out is compressed", self.compressing.clone());
+        r.register(
+            "round_trip_seconds",
+            "From this node's hello to the peer's answer, when the link came up",
+            self.round_trip_seconds.clone(),
+        );
         r.register("connects", "How often a link came up", self.connects.clone());
         r.register(
             "clock_offset_seconds",
@@ -308,15 +373,23 @@ mod tests {
             "# TYPE lastword_commits counter",
             "lastword_commits_total 7",
             "lastword_rows 1234",
+            "lastword_conflicts_recorded_total 3",
+            "lastword_conflicts_kept 2",
+            "lastword_catching_up 1",
+            "lastword_conflicts_oldest_age_seconds 7200.0",
             "lastword_peer_connected{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
             "lastword_peer_behind_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.8",
             "lastword_peer_clock_offset_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} -0.012",
+            "lastword_peer_wire_sent_bytes_total{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 15",
+            "lastword_peer_compressing{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
+            "lastword_peer_round_trip_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.08025",
             "lastword_mirror_rejected_rows{target=\"10.0.0.1:3306/<shop>\"} 2",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
         assert!(text.contains("lastword_head_age_seconds{site=\"fra\",origin="));
+        assert!(!text.contains("site=\"gone\""), "what is closed has no age:\n{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! /         a page                            page.rs
 //! /metrics  numbers for Prometheus            metrics.rs
 //! /healthz  200 while the node lives
-//! /readyz   200 while it serves reads and writes; else 503, and why in one line
+//! /readyz   200 while it serves reads and writes, and has caught up once; else 503, and why in one line
 //! ```
 //!
 //! It changes nothing and shows no row. The state is gathered at most once in 250 ms,
@@ -171,7 +171,13 @@ async fn healthz(State(watched): State<Watched>) -> Result<&'static str, Unavail
 
 async fn readyz(State(watched): State<Watched>) -> Result<&'static str, Unavailable> {
     lives(&watched.node)?;
-    if let Some(reason) = watched.node.writes_refused_reason() {
+    if let Some(catching_up) = watched.node.catching_up() {
+        return Err(Unavailable(catching_up.to_string()));
+    }
+    // A replica never takes writes: it is ready for what it is for.
+    if watched.node.role().takes_writes()
+        && let Some(reason) = watched.node.writes_refused_reason()
+    {
         return Err(Unavailable(format!("writes are refused: {reason}")));
     }
     let node = watched.node.clone();

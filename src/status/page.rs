@@ -5,7 +5,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::node::{Backlog, Direction, LastError, MirrorStatus, NodeStatus, PeerStatus};
+use crate::node::{
+    Backlog, ConflictsStatus, Direction, LastError, MirrorStatus, NodeStatus, PeerStatus,
+};
 
 /// After so long the browser asks again.
 const REFRESH_SECONDS: u32 = 5;
@@ -73,6 +75,11 @@ fn write_page(html: &mut String, status: &NodeStatus) -> fmt::Result {
 
 fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
     html.write_str("<h2>Node</h2>\n<section><table>\n")?;
+    row(html, "Role", status.role)?;
+    if let Some(catching_up) = &status.catching_up {
+        let reason = catching_up.to_string();
+        row(html, "Ready", format_args!("{}: {}", YesNo(false), Text(&reason)))?;
+    }
     if status.writes_refused_reason.is_empty() {
         row(html, "Takes writes", YesNo(true))?;
     } else {
@@ -84,11 +91,22 @@ fn node(html: &mut String, status: &NodeStatus) -> fmt::Result {
     row(html, "Rows written by clients", Count(status.rows_written))?;
     row(html, "Rows merged from peers", Count(status.rows_merged))?;
     row(html, "Durable commits", Count(status.commits))?;
-    row(html, "Conflicts recorded", Count(status.conflicts_recorded))?;
+    conflicts(html, &status.conflicts)?;
     row(html, "Rows held back", Alarm(status.rows_held_back))?;
     row(html, "Running since", Time(status.started_ms))?;
     row(html, "Origin", format_args!("<code>{}</code>", status.origin))?;
     html.write_str("</table></section>\n")
+}
+
+fn conflicts(html: &mut String, conflicts: &ConflictsStatus) -> fmt::Result {
+    row(html, "Conflicts recorded", Count(conflicts.recorded))?;
+    let kept = format!("{} · {}", Count(conflicts.kept), Bytes(conflicts.kept_bytes));
+    match conflicts.oldest_age_seconds {
+        Some(age) => {
+            row(html, "Conflicts kept", format_args!("{kept} · the oldest {} ago", Seconds(age)))
+        }
+        None => row(html, "Conflicts kept", "none"),
+    }
 }
 
 fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
@@ -125,6 +143,19 @@ fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
     let flow = |rows, bytes| format!("{} rows · {}", Count(rows), Bytes(bytes));
     row(html, "Received", flow(peer.report.rows_received, peer.report.bytes_received))?;
     row(html, "Sent", flow(peer.report.rows_sent, peer.report.bytes_sent))?;
+    row(
+        html,
+        "Compressed",
+        format_args!(
+            "{} · on the wire {} received · {} sent",
+            if peer.report.compressing { "Yes" } else { "No" },
+            Bytes(peer.report.wire_bytes_received),
+            Bytes(peer.report.wire_bytes_sent)
+        ),
+    )?;
+    if let Some(round_trip) = peer.report.round_trip {
+        row(html, "Round trip", format_args!("{:.1} ms", round_trip.as_secs_f64() * 1_000.0))?;
+    }
     if let Some(ms) = peer.report.clock_offset_ms {
         row(html, "Its clock less ours", format_args!("{ms} ms"))?;
     }
@@ -155,13 +186,12 @@ fn heads(html: &mut String, status: &NodeStatus) -> fmt::Result {
     )?;
     for head in &status.heads {
         let site = if head.site.is_empty() { "not met yet" } else { &head.site };
-        writeln!(
-            html,
-            "<tr><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
-            Text(site),
-            Seconds(head.age_seconds),
-            head.origin
-        )?;
+        write!(html, "<tr><td>{}</td><td>", Text(site))?;
+        match head.head {
+            Some(open) => write!(html, "{}", Seconds(open.age_seconds))?,
+            None => html.write_str("closed")?,
+        }
+        writeln!(html, "</td><td><code>{}</code></td></tr>", head.origin)?;
     }
     html.write_str("</tbody></table></section>\n")
 }
@@ -299,10 +329,12 @@ impl fmt::Display for Time {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
-        model::{Hlc, Origin},
-        node::{ClusterStatus, HeadStatus, MirrorReport, PeerReport},
+        model::{Hlc, Origin, Role},
+        node::{CatchingUp, ClusterStatus, HeadStatus, MirrorReport, OpenHead, PeerReport},
     };
 
     /// A node with something of everything, some of it hostile.
@@ -314,18 +346,33 @@ pub(super) mod tests {
         NodeStatus {
             cluster: "shop".into(),
             site: "fra".into(),
+            role: Role::Replica,
             origin: Origin::from_bytes([1; 16]),
             started_ms: 1_760_000_000_000,
             now_ms: 1_760_000_060_000,
+            catching_up: Some(CatchingUp {
+                from: Some("<em>".into()),
+                remaining_rows: Some(12),
+                remaining_bytes: 34,
+                held_rows: 1,
+            }),
             rows: 1_234,
             store_bytes: 3 << 20,
-            heads: vec![HeadStatus {
-                origin: Origin::from_bytes([1; 16]),
-                site: "fra".into(),
-                hlc: Hlc::at_ms(1_760_000_060_000),
-                age_seconds: 0.0,
-            }],
-            conflicts_recorded: 3,
+            heads: vec![
+                HeadStatus {
+                    origin: Origin::from_bytes([1; 16]),
+                    site: "fra".into(),
+                    head: Some(OpenHead { hlc: Hlc::at_ms(1_760_000_060_000), age_seconds: 0.0 }),
+                },
+                HeadStatus { origin: Origin::from_bytes([9; 16]), site: "gone".into(), head: None },
+            ],
+            heads_text: "h1.".into(),
+            conflicts: ConflictsStatus {
+                recorded: 3,
+                kept: 2,
+                kept_bytes: 2_048,
+                oldest_age_seconds: Some(7_200.0),
+            },
             rows_merged: 4,
             rows_written: 5,
             commits: 7,
@@ -349,6 +396,10 @@ pub(super) mod tests {
                     rows_sent: 11,
                     bytes_received: 12,
                     bytes_sent: 13,
+                    wire_bytes_received: 14,
+                    wire_bytes_sent: 15,
+                    compressing: true,
+                    round_trip: Some(Duration::from_micros(80_250)),
                     connects: 1,
                     clock_offset_ms: Some(-12),
                     last_error: Some(error.clone()),
@@ -380,8 +431,11 @@ pub(super) mod tests {
         let html = page(&status());
         for text in [
             "<h1>fra</h1>",
+            "replica",
+            "12 rows (34 bytes) to come from &lt;em&gt;; 1 held back, stamped too far ahead",
             "cluster shop",
             "3.0 MiB",
+            "2 · 2.0 KiB · the oldest 2.0 h ago",
             "nyc",
             "0.8 s",
             "1.5 min · 1\u{202f}234\u{202f}567 rows · 5.0 GiB",
@@ -389,6 +443,8 @@ pub(super) mod tests {
             "<span class=\"no\">2</span>",
             "2025-10-09 08:53:20 UTC",
             "-12 ms",
+            "Yes · on the wire 14 bytes received · 15 bytes sent",
+            "80.2 ms",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }

@@ -4,22 +4,26 @@
 //! requests of many callers --> [ stamp or merge | rows, known, heads, conflicts ] --> one batch
 //! ```
 //!
+//! What is written once more, to put right what differs between two stores, is in `apply/rewrite.rs`.
+//!
 //! Stamps are given here, inside the transaction; a row, what is known of it and the record of a
 //! conflict stand or fall together.
 
+mod rewrite;
+
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
-    ops::Bound,
+    collections::{HashMap, HashSet},
 };
 
 use bytes::Bytes;
 
 use super::{
-    CONFLICTS_KEPT_MAX, Cluster, LocalBatch, LocalWrite, MergeReport, Operation, Published,
+    Cluster, JournalLimits, LocalBatch, LocalWrite, MergeReport, Operation, Published,
     RefusedError, RemoteBatch, StoreError, TABLES_MAX, TableIds, Written,
     batch::Batch,
     codec::{self, TableId},
+    journal::Additions,
     memory::Spot,
     tables::{self, Space},
 };
@@ -41,6 +45,42 @@ pub(super) struct Finished {
     pub(super) rows_removed: u64,
 }
 
+/// What stands in a place.
+pub(super) enum Stands {
+    Nothing,
+    Row(Body),
+    /// Bytes that are no row, but still tell which write it was: a greater one puts the place right.
+    Damaged(Version),
+}
+
+impl Stands {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Stands::Nothing)
+    }
+
+    pub(super) fn into_body(self) -> Option<Body> {
+        match self {
+            Stands::Row(body) => Some(body),
+            Stands::Nothing | Stands::Damaged(_) => None,
+        }
+    }
+
+    fn body(&self) -> Option<&Body> {
+        match self {
+            Stands::Row(body) => Some(body),
+            Stands::Nothing | Stands::Damaged(_) => None,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        match self {
+            Stands::Nothing => None,
+            Stands::Row(body) => Some(body.version()),
+            Stands::Damaged(version) => Some(*version),
+        }
+    }
+}
+
 /// One commit under way, and what it has done so far.
 pub(super) struct Transaction<'t> {
     pub(super) origin: Origin,
@@ -56,7 +96,7 @@ pub(super) struct Transaction<'t> {
     last_table: Option<(TableName, TableId)>,
     /// Where the place of the row under way is put together.
     place: Vec<u8>,
-    conflicts_recorded: u64,
+    pub(super) journal: Additions,
     rows_added: u64,
     pub(super) rows_removed: u64,
     /// How far rows of others came that lie above the heads.
@@ -84,7 +124,7 @@ impl<'t> Transaction<'t> {
             published,
             last_table: None,
             place: Vec::new(),
-            conflicts_recorded: 0,
+            journal: Additions::default(),
             rows_added: 0,
             rows_removed: 0,
             reached: Heads::new(),
@@ -93,7 +133,11 @@ impl<'t> Transaction<'t> {
     }
 
     /// Writes the heads, the own one with them where this origin `speaks`, and the counts.
-    pub(super) fn finish(mut self, speaks: bool) -> Result<Finished, StoreError> {
+    pub(super) fn finish(
+        mut self,
+        speaks: bool,
+        journal_limits: &JournalLimits,
+    ) -> Result<Finished, StoreError> {
         // Who is being admitted has nothing to say yet.
         if speaks && self.cluster.may_stamp() {
             self.heads.raise(self.origin, self.clock.last());
@@ -113,9 +157,7 @@ impl<'t> Transaction<'t> {
             let rows = rows.saturating_sub(self.rows_removed);
             self.batch.put_number(Space::State, tables::STATE_ROWS, rows);
         }
-        if self.conflicts_recorded > 0 {
-            self.trim_journal()?;
-        }
+        self.journal.settle(&mut self.batch, journal_limits, self.now_ms)?;
         let names = match self.names {
             Cow::Owned(names) => Some(names),
             Cow::Borrowed(_) => None,
@@ -126,32 +168,6 @@ impl<'t> Transaction<'t> {
         };
         let rows_removed = self.rows_removed;
         Ok(Finished { batch: self.batch, heads: self.heads, names, cluster, rows_removed })
-    }
-
-    /// Counts the conflicts, and lets the oldest go that are too many.
-    fn trim_journal(&mut self) -> Result<(), StoreError> {
-        let total = self.batch.number(Space::State, tables::STATE_CONFLICTS_TOTAL)?
-            + self.conflicts_recorded;
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_TOTAL, total);
-        let mut kept = self.batch.number(Space::State, tables::STATE_CONFLICTS_KEPT)?
-            + self.conflicts_recorded;
-        if kept > CONFLICTS_KEPT_MAX {
-            let excess = usize::try_from(kept - CONFLICTS_KEPT_MAX).unwrap_or(usize::MAX);
-            let mut oldest: BTreeSet<Vec<u8>> =
-                self.batch.keys_put(Space::Conflicts).map(<[u8]>::to_vec).collect();
-            let all = (Bound::Unbounded, Bound::Unbounded);
-            let mut standing = self.batch.view().range(Space::Conflicts, all.0, all.1)?;
-            for _ in 0..excess {
-                let Some((key, _)) = standing.next()? else { break };
-                oldest.insert(key.to_vec());
-            }
-            for key in oldest.iter().take(excess) {
-                self.batch.remove(Space::Conflicts, key);
-                kept -= 1;
-            }
-        }
-        self.batch.put_number(Space::State, tables::STATE_CONFLICTS_KEPT, kept);
-        Ok(())
     }
 
     pub(super) fn write_all(
@@ -187,12 +203,7 @@ impl<'t> Transaction<'t> {
     /// Whether the batch may be written at all: afterwards nothing refuses a part of it. Gives the
     /// ids of its sequence inserts, in order.
     fn check(&self, batch: &LocalBatch) -> Result<Result<Vec<u64>, RefusedError>, StoreError> {
-        let ahead_ms = self.clock.last().ms().saturating_sub(self.now_ms);
-        if ahead_ms > batch.drift_bound_ms {
-            let bound_ms = batch.drift_bound_ms;
-            return Ok(Err(RefusedError::ClockAhead { ahead_ms, bound_ms }));
-        }
-        if let Some(refused) = self.cluster.refuses_writes(self.origin, &self.heads) {
+        if let Err(refused) = self.check_writes(batch.drift_bound_ms) {
             return Ok(Err(refused));
         }
         let mut new_tables = Vec::new();
@@ -210,6 +221,15 @@ impl<'t> Transaction<'t> {
             }
         }
         self.next_ids(batch)
+    }
+
+    /// No write of this origin is stamped too far ahead of the wall clock, nor while it is no member.
+    fn check_writes(&self, bound_ms: u64) -> Result<(), RefusedError> {
+        let ahead_ms = self.clock.last().ms().saturating_sub(self.now_ms);
+        if ahead_ms > bound_ms {
+            return Err(RefusedError::ClockAhead { ahead_ms, bound_ms });
+        }
+        self.cluster.refuses_writes(self.origin, &self.heads).map_or(Ok(()), Err)
     }
 
     /// For each sequence insert the next id of its table whose place was never used, nor is named
@@ -268,38 +288,38 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Version, bool), StoreError> {
         let (place, spot) = self.locate(id, key);
         let local = self.standing(spot, &place)?;
-        let mut known = match &local {
+        let mut known = match local.version() {
             None => Knowledge::default(),
-            Some(local) => {
+            Some(version) => {
                 let kept = self.kept_knowledge(&place)?;
                 if kept.is_some() {
                     self.batch.remove(Space::Known, &place);
                 }
-                let mut known = kept.unwrap_or_else(|| Knowledge::of(local));
-                let version = local.version();
+                let known = kept.or_else(|| local.body().map(Knowledge::of));
+                let mut known = known.unwrap_or_default();
                 known.context.raise(version.origin, version.hlc);
                 known
             }
         };
         known.seen = known.seen.max(self.horizon);
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
-        debug_assert!(local.as_ref().is_none_or(|local| local.version() < version));
+        debug_assert!(local.version().is_none_or(|local| local < version));
         let context = context_of_a_write(&known, self.origin);
         let parts =
             BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
-        self.rows_added += u64::from(local.is_none());
+        self.rows_added += u64::from(local.is_nothing());
         self.batch.put_row(spot, &place, table, |record| {
             parts.encode(record);
         });
-        if value.is_none() || expires_at_ms.is_some() || local.as_ref().is_some_and(may_die) {
-            self.note_death(&place, local.as_ref(), &Body::new(&parts));
+        if value.is_none() || expires_at_ms.is_some() || local.body().is_some_and(may_die) {
+            self.note_death(&place, local.body(), &Body::new(&parts));
         }
         if table.is_system() {
             let body = Body::new(&parts);
             self.learn(&Row { table: table.clone(), key: key.clone(), body });
         }
         self.place = place;
-        let existed = local.is_some_and(|local| local.is_live(self.now_ms));
+        let existed = local.body().is_some_and(|local| local.is_live(self.now_ms));
         Ok((version, existed))
     }
 
@@ -343,6 +363,17 @@ impl<'t> Transaction<'t> {
         matches!(standing, Standing::Removed | Standing::Closed)
     }
 
+    /// Keeps what another store is known to have: never less than was known before.
+    pub(super) fn note_carried(&mut self, origin: Origin, heads: &Heads) -> Result<(), StoreError> {
+        let key = codec::carried_key(origin);
+        let known = self.batch.get(Space::State, &key)?;
+        let mut known = known.map_or(Ok(Heads::new()), |known| codec::carried_value(&known))?;
+        if known.join(heads) {
+            self.batch.put(Space::State, &key, &known.to_bytes());
+        }
+        Ok(())
+    }
+
     /// Raises the heads: all of it is here.
     pub(super) fn claim(&mut self, claim: &Heads) {
         for (origin, hlc) in claim.iter() {
@@ -382,10 +413,17 @@ impl<'t> Transaction<'t> {
         row: &Row,
         report: &mut MergeReport,
     ) -> Result<(), StoreError> {
-        let Some(local) = self.standing(spot, place)? else {
-            self.rows_added += 1;
-            self.put_peers(place, spot, None, row, report);
-            return Ok(());
+        let local = match self.standing(spot, place)? {
+            Stands::Row(local) => local,
+            Stands::Damaged(version) if version >= row.body.version() => {
+                report.passed_over += 1;
+                return Ok(());
+            }
+            stands => {
+                self.rows_added += u64::from(stands.is_nothing());
+                self.put_peers(place, spot, None, row, report);
+                return Ok(());
+            }
         };
         if local.version() == row.body.version() {
             report.passed_over += 1;
@@ -407,7 +445,8 @@ impl<'t> Transaction<'t> {
             Winner::Local => (&local, &row.body),
         };
         if merged.conflict && !row.table.is_system() {
-            self.record(standing.version(), &Row { body: loser.clone(), ..row.clone() })?;
+            let loser = Row { body: loser.clone(), ..row.clone() };
+            self.journal.record(&mut self.batch, standing.version(), &loser)?;
             report.conflicts += 1;
         }
         if merged.known != Knowledge::of(standing) {
@@ -462,18 +501,14 @@ impl<'t> Transaction<'t> {
         }
     }
 
-    /// Keeps the losing row of a conflict. The same pair met again finds its entry there.
-    pub(super) fn record(&mut self, winner: Version, loser: &Row) -> Result<(), StoreError> {
-        let key = codec::conflict_key(loser.body.version());
-        if self.batch.get(Space::Conflicts, &key)?.is_none() {
-            self.conflicts_recorded += 1;
-        }
-        self.batch.put(Space::Conflicts, &key, &codec::conflict_value(winner, loser));
-        Ok(())
-    }
-
-    pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Option<Body>, StoreError> {
-        self.batch.get_at(spot, Space::Rows, place)?.map(codec::body).transpose()
+    pub(super) fn standing(&self, spot: Spot, place: &[u8]) -> Result<Stands, StoreError> {
+        Ok(match self.batch.get_at(spot, Space::Rows, place)? {
+            None => Stands::Nothing,
+            Some(bytes) => {
+                let version = codec::version_of_body(&bytes)?;
+                codec::body(bytes).map_or(Stands::Damaged(version), Stands::Row)
+            }
+        })
     }
 
     /// What is kept beside the row, where that is more than its writer knew.

@@ -102,11 +102,13 @@ impl Batch {
         &self.view
     }
 
-    /// The keys of a space that this commit gave a value.
-    pub(super) fn keys_put(&self, space: Space) -> impl Iterator<Item = &[u8]> {
-        let stands =
-            move |entry: &&Entry| entry.space == space && entry.value.is_some() && !entry.replaced;
-        self.entries.iter().filter(stands).map(|entry| &self.record[entry.key.clone()])
+    /// The entries of a space that this commit gave a value.
+    pub(super) fn puts(&self, space: Space) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let stands = move |entry: &&Entry| entry.space == space && !entry.replaced;
+        self.entries.iter().filter(stands).filter_map(|entry| {
+            let value = entry.value.clone()?;
+            Some((&self.record[entry.key.clone()], &self.record[value]))
+        })
     }
 
     pub(super) fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
@@ -342,7 +344,7 @@ mod tests {
                 }
                 model.insert((number, key), value);
             }
-            let put: usize = [0, 1, 2].map(|n| batch.keys_put(space(n)).count()).iter().sum();
+            let put: usize = [0, 1, 2].map(|n| batch.puts(space(n)).count()).iter().sum();
             prop_assert_eq!(put, model.values().flatten().count());
             for number in 0..3 {
                 for key in 0..6 {

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::model::{Body, Context, Hlc, Key, Knowledge, Origin, Row, TableName, Version};
+use crate::model::{Body, Context, Heads, Hlc, Key, Knowledge, Origin, Row, TableName, Version};
 
 use super::StoreError;
 
@@ -89,6 +89,16 @@ pub(super) fn conflict_key(loser: Version) -> [u8; 24] {
     key
 }
 
+/// What [`conflict_key`] made.
+pub(super) fn split_conflict_key(key: &[u8]) -> Result<Version, StoreError> {
+    const DAMAGED: StoreError = StoreError::Damaged("a key of the conflict journal");
+    let (hlc, origin) = key.split_first_chunk::<8>().ok_or(DAMAGED)?;
+    Ok(Version {
+        hlc: Hlc::from_bits(u64::from_be_bytes(*hlc)),
+        origin: Origin::from_bytes(origin.try_into().map_err(|_| DAMAGED)?),
+    })
+}
+
 /// A conflict: winner's hlc and origin, 1 byte table length, table, 2 bytes key length, key, then
 /// the losing body.
 pub(super) fn conflict_value(winner: Version, loser: &Row) -> Vec<u8> {
@@ -111,11 +121,7 @@ pub(super) fn split_conflict_value(value: Bytes) -> Result<(Version, Row), Store
     let mut take =
         |length: usize| (rest.len() >= length).then(|| rest.split_to(length)).ok_or(DAMAGED);
     let winner = take(24)?;
-    let (hlc, origin) = winner.split_first_chunk::<8>().ok_or(DAMAGED)?;
-    let winner = Version {
-        hlc: Hlc::from_bits(u64::from_be_bytes(*hlc)),
-        origin: Origin::from_bytes(origin.try_into().map_err(|_| DAMAGED)?),
-    };
+    let winner = split_conflict_key(&winner)?;
     let table_bytes = usize::from(take(1)?.get_u8());
     let table = take(table_bytes)?;
     let table = std::str::from_utf8(&table).ok().and_then(|name| TableName::of_any(name).ok());
@@ -123,6 +129,25 @@ pub(super) fn split_conflict_value(value: Bytes) -> Result<(Version, Row), Store
     let key = Key::new(take(key_bytes)?).map_err(|_| DAMAGED)?;
     let body = Body::decode(rest).map_err(|_| DAMAGED)?;
     Ok((winner, Row { table: table.ok_or(DAMAGED)?, key, body }))
+}
+
+/// Before an origin in the state: what that store is known to have.
+pub(super) const CARRIED: &[u8] = b"carried:";
+
+/// The state's key for what a store is known to have.
+pub(super) fn carried_key(origin: Origin) -> Vec<u8> {
+    [CARRIED, origin.as_bytes()].concat()
+}
+
+/// What [`carried_key`] made.
+pub(super) fn split_carried_key(key: &[u8]) -> Result<Origin, StoreError> {
+    let origin = key.strip_prefix(CARRIED).and_then(|origin| origin.try_into().ok());
+    origin.map(Origin::from_bytes).ok_or(StoreError::Damaged("a store that is known by its files"))
+}
+
+/// What stands under such a key: heads.
+pub(super) fn carried_value(value: &[u8]) -> Result<Heads, StoreError> {
+    Heads::from_bytes(value).ok_or(StoreError::Damaged("what a store is known to have"))
 }
 
 /// What is known of a key: 8 bytes of `seen`, then the context.

@@ -23,7 +23,7 @@ use super::{
     tables::Space,
 };
 use crate::{
-    model::{Heads, Hlc, Key, Origin, Row},
+    model::{Heads, Hlc, Key, Origin, Role, Row},
     protocol::{
         Joining, MEMBER_TABLES, Standing, SystemRow, admission_row, member_row, removal_row,
     },
@@ -151,7 +151,7 @@ impl Transaction<'_> {
     pub(super) fn admit(
         &mut self,
         newcomer: Origin,
-        site: &str,
+        (site, role): (&str, Role),
         earlier: Option<Origin>,
         head: Hlc,
     ) -> Result<Result<Vec<Row>, MeetError>, StoreError> {
@@ -179,7 +179,7 @@ impl Transaction<'_> {
         }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);
-        self.write_system(&member_row(newcomer, site))?;
+        self.write_system(&member_row(newcomer, site, role))?;
         self.write_system(&admission_row(newcomer, self.origin))?;
         if let (Some(earlier), Some(Standing::Member)) = (earlier, earlier_standing) {
             // Behind the admission: who hears of the one knows of the other, and closes the earlier origin
@@ -208,7 +208,7 @@ impl Transaction<'_> {
         for (table, key) in places {
             let id = self.table_id(table);
             let (place, spot) = self.locate(id, &key);
-            if let Some(body) = self.standing(spot, &place)? {
+            if let Some(body) = self.standing(spot, &place)?.into_body() {
                 rows.push(Row { table: table.clone(), key, body });
             }
         }
@@ -318,7 +318,7 @@ impl Transaction<'_> {
             let Some((place, version)) = entries.next()? else { break };
             let spot = Spot::of(Space::Rows, &place);
             // Unless a peer's row came over it meanwhile: then the loss is recorded.
-            if let Some(body) = self.standing(spot, &place)?
+            if let Some(body) = self.standing(spot, &place)?.into_body()
                 && codec::change_key(body.version()) == version[..]
             {
                 let (id, key) = codec::split_place(&place)?;

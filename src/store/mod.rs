@@ -16,6 +16,7 @@
 //! snapshot.rs  reads of it: one row, a range
 //! positions.rs the order in which two stores are compared
 //! changes.rs   everything above some heads
+//! journal.rs   the conflicts that were recorded, and what of them is kept
 //! compact.rs   the file written anew, as small as it can be
 //! rejoin.rs    a new origin for a store that comes back
 //! tables.rs    the redb tables: what each key and value is
@@ -42,6 +43,7 @@ mod compact;
 mod error;
 mod file;
 mod flush;
+mod journal;
 mod log;
 mod membership;
 mod memory;
@@ -61,7 +63,10 @@ use std::{
     collections::HashMap,
     ops::Bound,
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{Database, StorageBackend};
@@ -70,17 +75,19 @@ pub use changes::Changes;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
+pub use journal::{Conflict, Journal, JournalLimits, JournalTotals};
 pub use positions::Positions;
 pub use reconciliation::{ReconcileError, Reconciliation, Step};
 pub use request::{
     Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
-    Purged, Reconciled, RefusedError, RemoteBatch, Request, Written,
+    Purged, Reconciled, RefusedError, RemoteBatch, Request, Rewrite, RewriteBatch, RewriteReport,
+    Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
 pub use writer::Writer;
 
 use crate::{
-    model::{Heads, Hlc, Origin, TableName},
+    model::{Heads, Hlc, Origin, Role, TableName},
     protocol::Clock,
 };
 use cluster::Cluster;
@@ -99,8 +106,6 @@ pub const LOG_FILE: &str = "lastword.log";
 pub const FORMAT_VERSION: u64 = 3;
 /// How many tables clients may create.
 pub const TABLES_MAX: usize = 10_000;
-/// How many entries the conflict journal keeps: the oldest go first.
-pub const CONFLICTS_KEPT_MAX: u64 = 10_000;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -120,8 +125,11 @@ pub struct StoreConfig {
     /// Who moves them.
     pub moving: Moving,
     /// Peers as configured: until each was met once, nobody knows what they may have written, and
-    /// nothing is purged.
+    /// nothing is purged. A store that is created where there are any is to get what they have: see
+    /// [`Store::awaits_first_delta`].
     pub peers: Vec<String>,
+    /// What of the conflict journal is kept.
+    pub journal: JournalLimits,
 }
 
 impl StoreConfig {
@@ -137,6 +145,7 @@ impl StoreConfig {
             move_rows: 8_192,
             moving: Moving::Background,
             peers: Vec::new(),
+            journal: JournalLimits::default(),
         }
     }
 }
@@ -154,6 +163,8 @@ struct Shared {
     boot: u64,
     path: Option<std::path::PathBuf>,
     move_rows: usize,
+    journal: JournalLimits,
+    awaits_first_delta: AtomicBool,
     published: RwLock<Published>,
 }
 
@@ -284,12 +295,16 @@ impl Store {
         // and it must stand no lower than any that was sent.
         heads.raise(identity.origin, ceiling);
 
+        let awaits_first_delta =
+            identity.first_delta_due && view.number(tables::STATE_FIRST_DELTA)? == 0;
         let shared = Arc::new(Shared {
             database,
             origin: identity.origin,
             boot: identity.boot,
             path,
             move_rows: config.move_rows.max(1),
+            journal: config.journal,
+            awaits_first_delta: AtomicBool::new(awaits_first_delta),
             published: RwLock::new(Published {
                 heads: Arc::new(heads),
                 cluster: Arc::new(Cluster::load(&view, &names, &config.peers)?),
@@ -319,6 +334,13 @@ impl Store {
     #[must_use]
     pub fn boot(&self) -> u64 {
         self.shared.boot
+    }
+
+    /// Whether this store was created where peers are expected, and has not claimed a delta of
+    /// anyone since: it may lack nearly all.
+    #[must_use]
+    pub fn awaits_first_delta(&self) -> bool {
+        self.shared.awaits_first_delta.load(Ordering::Relaxed)
     }
 
     /// What this store has incorporated; every stamp is durable, or below a durable ceiling.
@@ -355,22 +377,20 @@ impl Store {
         }
     }
 
-    /// How many conflicts were ever recorded here.
+    /// What other stores are known to have, of which files tell.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts_recorded(&self) -> Result<u64, StoreError> {
-        self.published().view.number(tables::STATE_CONFLICTS_TOTAL)
-    }
-
-    /// How many conflicts the journal holds now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts_kept(&self) -> Result<u64, StoreError> {
-        self.published().view.number(tables::STATE_CONFLICTS_KEPT)
+    pub fn carried(&self) -> Result<Vec<(Origin, Heads)>, StoreError> {
+        let end = codec::carried_key(Origin::from_bytes([0xff; 16]));
+        let (from, to) = (Bound::Included(codec::CARRIED), Bound::Included(&end[..]));
+        let mut entries = self.published().view.range(Space::State, from, to)?;
+        let mut carried = Vec::new();
+        while let Some((key, heads)) = entries.next()? {
+            carried.push((codec::split_carried_key(&key)?, codec::carried_value(&heads)?));
+        }
+        Ok(carried)
     }
 
     /// The name of the site whose store `origin` is, once it is known here.
@@ -379,6 +399,13 @@ impl Store {
         let published = self.shared.published.read().expect("no holder of this lock panics");
         let site = &published.cluster.members.get(origin)?.site;
         (!site.is_empty()).then(|| Arc::clone(site))
+    }
+
+    /// What the store `origin` is for, once it is known here.
+    #[must_use]
+    pub fn role_of(&self, origin: Origin) -> Option<Role> {
+        let published = self.shared.published.read().expect("no holder of this lock panics");
+        published.cluster.members.get(origin).map(|member| member.role)
     }
 
     fn published(&self) -> Published {

@@ -5,7 +5,7 @@
 //! in: when that is, each clock judges for itself. Bodies are hashed as they stand, without being
 //! understood, so that a damaged one is found as a difference.
 
-use std::ops::Bound;
+use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ use super::{
     view::Range,
 };
 use crate::{
-    model::{Body, TableName},
+    model::{Body, Heads, TableName},
     protocol::ranges::{HashedRow, Position, RowHasher, RowSource, Span},
 };
 
@@ -40,6 +40,33 @@ impl Snapshot {
             .collect();
         tables.sort_unstable();
         Positions { snapshot: self.clone(), tables }
+    }
+}
+
+impl Positions {
+    /// What the rows have incorporated.
+    #[must_use]
+    pub fn heads(&self) -> &Arc<Heads> {
+        self.snapshot.heads()
+    }
+
+    /// Up to where dead rows may be gone.
+    #[must_use]
+    pub fn floor(&self) -> &Heads {
+        self.snapshot.floor()
+    }
+
+    /// The bytes of the body at a position, a tombstone's included, as they stand; `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn body_at(&self, position: &Position) -> Result<Option<Bytes>, StoreError> {
+        let Some((table, key)) = position.row() else { return Ok(None) };
+        let found = self.tables.binary_search_by(|(name, _)| name.cmp(&table));
+        let Ok(found) = found else { return Ok(None) };
+        let place = codec::place(self.tables[found].1, key.as_slice());
+        self.snapshot.view().get(Space::Rows, &place)
     }
 }
 

@@ -42,7 +42,7 @@ impl Transaction<'_> {
             purged.looked_at += 1;
             let (from, place) = codec::split_dead_key(&key)?;
             let spot = Spot::of(Space::Rows, &place);
-            let Some(body) = self.standing(spot, &place)? else { continue };
+            let Some(body) = self.standing(spot, &place)?.into_body() else { continue };
             // Heads may lead the clocks that readers judge by.
             let expired_everywhere = |ms: u64| {
                 Hlc::at_ms(ms.saturating_add(drift_bound_ms).saturating_add(1)) <= horizon
@@ -84,7 +84,7 @@ impl Transaction<'_> {
                 let members = &self.cluster.members;
                 let removal = members.get(version.origin).and_then(|member| member.removal);
                 let row = Row { table: table.clone(), key: key.clone(), body: body.clone() };
-                self.record(removal.unwrap_or(*version), &row)?;
+                self.journal.record(&mut self.batch, removal.unwrap_or(*version), &row)?;
             }
             self.take_away(&place, &body)?;
             removed += 1;
@@ -119,7 +119,7 @@ impl Transaction<'_> {
     ) -> Result<Option<(Vec<u8>, Body)>, StoreError> {
         let Some(id) = self.names.id(table) else { return Ok(None) };
         let (place, spot) = self.locate(id, key);
-        let body = self.standing(spot, &place)?;
+        let body = self.standing(spot, &place)?.into_body();
         Ok(body.filter(|body| body.version() == version).map(|body| (place, body)))
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::TABLES_MAX;
 use crate::{
-    model::{Heads, Hlc, Key, Origin, Row, TableName, Version},
+    model::{Heads, Hlc, Key, Origin, Role, Row, TableName, Version},
     protocol::{HelloMembership, SequenceIds},
 };
 
@@ -17,16 +17,27 @@ pub enum Request {
     Local(LocalBatch),
     /// A peer's rows, and what may be claimed with them.
     Remote(RemoteBatch),
+    /// Rows to be written once more, where nothing has changed them meanwhile.
+    Rewrite(RewriteBatch),
+    /// The store `origin` is known to have `heads`: a file of its says so.
+    Carried {
+        /// The store.
+        origin: Origin,
+        /// What it has.
+        heads: Heads,
+    },
     /// Let the own head follow the clock, and do what is due for the cluster.
     Advance,
     /// Another store is met.
-    Meet(Meeting),
+    Meet(Box<Meeting>),
     /// A newcomer asks this member of a sealed cluster to be taken in.
     Admit {
         /// Its store.
         newcomer: Origin,
         /// Its site.
         site: String,
+        /// What it is for.
+        role: Role,
         /// The origin that it had before it came back.
         earlier: Option<Origin>,
         /// Its own head: it stamped nothing above.
@@ -170,6 +181,7 @@ impl Request {
         match self {
             Request::Local(batch) => batch.writes.len(),
             Request::Remote(batch) => batch.rows.len(),
+            Request::Rewrite(batch) => batch.rows.len(),
             Request::Reconcile(end) => end.dead.len(),
             _ => 0,
         }
@@ -181,6 +193,7 @@ impl Request {
         let bytes: usize = match self {
             Request::Local(batch) => batch.writes.iter().map(LocalWrite::size_bytes).sum(),
             Request::Remote(batch) => batch.rows.iter().map(Row::size_bytes).sum(),
+            Request::Rewrite(batch) => batch.rows.iter().map(Rewrite::size_bytes).sum(),
             _ => 0,
         };
         bytes + self.rows() * ROW_OVERHEAD_BYTES
@@ -310,6 +323,47 @@ pub enum RefusedError {
     SequenceExhausted(TableName),
 }
 
+/// Rows to be written once more: the right values of rows that differ between two stores. Each becomes an
+/// ordinary write of this store.
+#[derive(Clone, Debug)]
+pub struct RewriteBatch {
+    /// The rows.
+    pub rows: Vec<Rewrite>,
+    /// As in [`LocalBatch`].
+    pub drift_bound_ms: u64,
+}
+
+/// One row that is written once more.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// The table.
+    pub table: TableName,
+    /// The row's key.
+    pub key: Key,
+    /// The body that must still stand there, byte for byte; `None`: none must. Else nothing is written:
+    /// what changed it meanwhile is newer than what was to be put right.
+    pub standing: Option<Bytes>,
+    /// The right value; `None`: the row is deleted.
+    pub value: Option<Bytes>,
+    /// When it expires, in milliseconds since the Unix epoch, UTC.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Rewrite {
+    fn size_bytes(&self) -> usize {
+        self.key.as_slice().len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What became of rows that were to be written once more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RewriteReport {
+    /// Rows written.
+    pub written: u64,
+    /// Rows left alone, for they had changed.
+    pub changed: u64,
+}
+
 /// A peer's rows.
 #[derive(Clone, Debug)]
 pub struct RemoteBatch {
@@ -343,6 +397,10 @@ pub enum Outcome {
     Local(Result<Vec<Written>, RefusedError>),
     /// Of [`Request::Remote`].
     Remote(MergeReport),
+    /// Of [`Request::Rewrite`].
+    Rewritten(Result<RewriteReport, RefusedError>),
+    /// Of [`Request::Carried`].
+    Noted,
     /// Of [`Request::Advance`], and of what has no other answer.
     Advanced,
     /// Of [`Request::Meet`].

@@ -3,13 +3,13 @@
 use std::{ops::Bound, sync::Arc};
 
 use super::{
-    Changes, Published, StoreError, codec,
+    Changes, Published, RefusedError, StoreError, codec,
     tables::Space,
     view::{Range, View},
 };
 use crate::{
-    model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{HelloMembership, Joining, MEMBER_TABLES, Membership},
+    model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
+    protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership},
 };
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
@@ -38,6 +38,28 @@ impl Snapshot {
     #[must_use]
     pub fn heads(&self) -> &Arc<Heads> {
         &self.published.heads
+    }
+
+    /// The heads as a client's session names them: of an origin that is closed here, what was spread of
+    /// its writes. So elsewhere nobody waits for that to be closed there, too.
+    #[must_use]
+    pub fn session_heads(&self) -> Arc<Heads> {
+        let heads = self.heads();
+        if heads.iter().all(|(_, hlc)| !hlc.is_closed()) {
+            return Arc::clone(heads);
+        }
+        let spread = |origin| self.members().get(origin).map(Member::spread_up_to);
+        let named = |(origin, hlc): (Origin, Hlc)| match hlc.is_closed() {
+            true => (origin, spread(origin).unwrap_or_default()),
+            false => (origin, hlc),
+        };
+        Arc::new(heads.iter().map(named).collect())
+    }
+
+    /// Why the store `own`, which this is, takes no writes of clients, where it is no member, or not yet.
+    #[must_use]
+    pub fn refuses_writes(&self, own: Origin) -> Option<RefusedError> {
+        self.published.cluster.refuses_writes(own, self.heads())
     }
 
     /// Up to where dead rows may be gone: who has not incorporated all of that cannot be told by a
@@ -247,21 +269,6 @@ impl Snapshot {
     /// [`StoreError`]: the file cannot be read.
     pub fn rows(&self) -> Result<u64, StoreError> {
         self.view().number(super::tables::STATE_ROWS)
-    }
-
-    /// The conflict journal, oldest loser first: the winner's version and the losing row.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn conflicts(&self) -> Result<Vec<(Version, Row)>, StoreError> {
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        let mut journal = self.view().range(Space::Conflicts, all.0, all.1)?;
-        let mut conflicts = Vec::new();
-        while let Some((_, value)) = journal.next()? {
-            conflicts.push(codec::split_conflict_value(value)?);
-        }
-        Ok(conflicts)
     }
 
     pub(super) fn view(&self) -> &View {

@@ -36,6 +36,8 @@ const META_FORMAT: &str = "format_version";
 const META_BOOT: &str = "boot";
 /// Starts the checksums of the log's records.
 const META_LOG_SALT: &str = "log_salt";
+/// 1 in a store that was created where peers are expected: it lacks what they have, at first.
+const META_FIRST_DELTA_DUE: &str = "first_delta_due";
 /// The newest commit of the log that is in these tables.
 const META_FLUSHED: &str = "log_flushed";
 
@@ -43,6 +45,9 @@ const META_FLUSHED: &str = "log_flushed";
 pub(super) const STATE_CEILING: &[u8] = b"clock_ceiling";
 pub(super) const STATE_CONFLICTS_TOTAL: &[u8] = b"conflicts_total";
 pub(super) const STATE_CONFLICTS_KEPT: &[u8] = b"conflicts_kept";
+pub(super) const STATE_CONFLICTS_BYTES: &[u8] = b"conflicts_kept_bytes";
+/// The journal holds no key below this one.
+pub(super) const STATE_CONFLICTS_FROM: &[u8] = b"conflicts_from";
 pub(super) const STATE_ROWS: &[u8] = b"rows";
 pub(super) const STATE_PURGED: &[u8] = b"purged";
 /// How this store comes to belong to a sealed cluster, while it does: see [`Joining`](super::Joining).
@@ -55,6 +60,8 @@ pub(super) const STATE_OUTSIDE: &[u8] = b"outside";
 pub(super) const STATE_EARLIER: &[u8] = b"earlier_origin";
 /// Before a configured peer's address: the origin that was met there.
 pub(super) const STATE_MET: &[u8] = b"met:";
+/// 1 once a delta was claimed, where one is due.
+pub(super) const STATE_FIRST_DELTA: &[u8] = b"first_delta";
 
 /// The definition of a space's table.
 pub(super) type SpaceTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -125,6 +132,7 @@ pub(super) struct Identity {
     pub(super) boot: u64,
     pub(super) log_salt: u32,
     pub(super) flushed: u64,
+    pub(super) first_delta_due: bool,
 }
 
 /// Whether this file never held a store.
@@ -151,12 +159,16 @@ pub(super) fn found(database: &Database, config: &StoreConfig) -> Result<Identit
         match format {
             None => {
                 meta.insert(META_FORMAT, FORMAT_VERSION)?;
+                if !config.peers.is_empty() {
+                    meta.insert(META_FIRST_DELTA_DUE, 1)?;
+                }
             }
             Some(FORMAT_VERSION) => {}
             Some(found) => return Err(OpenError::Format { found }),
         }
         let boot = meta.get(META_BOOT)?.map_or(0, |entry| entry.value()) + 1;
         meta.insert(META_BOOT, boot)?;
+        let first_delta_due = meta.get(META_FIRST_DELTA_DUE)?.is_some();
         let flushed = meta.get(META_FLUSHED)?.map_or(0, |entry| entry.value());
         let salt = meta.get(META_LOG_SALT)?.map(|entry| entry.value());
         let log_salt = match salt {
@@ -175,7 +187,7 @@ pub(super) fn found(database: &Database, config: &StoreConfig) -> Result<Identit
         for space in Space::ALL {
             write.open_table(space.table()).map_err(StoreError::from)?;
         }
-        Identity { origin, boot, log_salt, flushed }
+        Identity { origin, boot, log_salt, flushed, first_delta_due }
     };
     write.commit().map_err(StoreError::from)?;
     Ok(identity)

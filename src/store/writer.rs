@@ -4,7 +4,7 @@
 //! requests --> transaction --> record --> log, synced --> memory --> published --> mover, where due
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Applied, MeetError, Outcome, Published, Request, Store, StoreError,
@@ -147,18 +147,23 @@ impl Writer {
             outcomes.push(match request {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
+                Request::Rewrite(batch) => Outcome::Rewritten(transaction.rewrite_all(batch)?),
+                Request::Carried { origin, heads } => {
+                    transaction.note_carried(*origin, heads)?;
+                    Outcome::Noted
+                }
                 Request::Advance => {
                     transaction.upkeep()?;
                     Outcome::Advanced
                 }
                 Request::Meet(meeting) => Outcome::Met(transaction.meet(meeting)?),
-                Request::Admit { newcomer, site, earlier, head, wall_ms, drift_bound_ms } => {
+                Request::Admit { newcomer, site, role, earlier, head, wall_ms, drift_bound_ms } => {
                     let far = wall_ms.abs_diff(now_ms) > *drift_bound_ms
                         || head.is_beyond(now_ms, *drift_bound_ms);
                     Outcome::Admitted(if far {
                         Err(MeetError::ClockSkew)
                     } else {
-                        transaction.admit(*newcomer, site, *earlier, *head)?
+                        transaction.admit(*newcomer, (site, *role), *earlier, *head)?
                     })
                 }
                 Request::Join { sponsor, rows, drift_bound_ms } => {
@@ -177,11 +182,20 @@ impl Writer {
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
         let speaks = |outcome: &Outcome| {
-            use Outcome::{Admitted, Advanced, Local};
-            matches!(outcome, Local(Ok(_)) | Advanced | Admitted(Ok(_)))
+            use Outcome::{Admitted, Advanced, Local, Rewritten};
+            matches!(outcome, Local(Ok(_)) | Rewritten(Ok(_)) | Advanced | Admitted(Ok(_)))
         };
         let Finished { mut batch, heads, names, cluster, rows_removed } =
-            transaction.finish(outcomes.iter().any(speaks))?;
+            transaction.finish(outcomes.iter().any(speaks), &self.store.shared.journal)?;
+        let brings_all = |request: &Request| match request {
+            Request::Remote(batch) => batch.claim.is_some(),
+            Request::Reconcile(_) => true,
+            _ => false,
+        };
+        let is_first_delta = self.store.awaits_first_delta() && requests.iter().any(brings_all);
+        if is_first_delta {
+            batch.put_number(Space::State, tables::STATE_FIRST_DELTA, 1);
+        }
         if batch.is_empty() {
             // What came by another way already is not worth a wait for the disk.
             let heads = self.store.heads();
@@ -207,6 +221,9 @@ impl Writer {
         self.log.append(batch.record())?;
 
         self.ceiling = ceiling;
+        if is_first_delta {
+            self.store.shared.awaits_first_delta.store(false, Ordering::Relaxed);
+        }
         let rows = batch.into_memory(&published.view.memories[0], sequence)?;
         self.store.publish(heads, names, cluster, Some(sequence));
         // This commit stands, whatever becomes of that.

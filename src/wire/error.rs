@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{MemberError, ReadError, WriteError},
+    node::{CarryError, MemberError, ReadError, RestoreError, VerifyError, WriteError},
     store::{RefusedError, StoreError},
 };
 
@@ -50,6 +50,45 @@ pub enum AnswerError {
         /// The bound.
         age_max: Duration,
     },
+    /// Another stream that an operator asked for: its client takes nothing.
+    #[error(
+        "{what}: nothing was taken for {} s, so it was let go: ask again, and read faster",
+        .stall_max.as_secs_f64()
+    )]
+    StreamStalled {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        stall_max: Duration,
+    },
+    /// And one that takes too long.
+    #[error(
+        "{what}: it took longer than {} s, so it was let go: ask again, for less or over a faster \
+         line", .age_max.as_secs_f64()
+    )]
+    StreamTooOld {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        age_max: Duration,
+    },
+    /// There are as many of them as may be.
+    #[error("{what}: {streams_max} such requests run now, as many as may: retry later")]
+    TooManyStreams {
+        /// What was asked for.
+        what: &'static str,
+        /// The bound.
+        streams_max: usize,
+    },
+    /// The next part of an import does not come.
+    #[error(
+        "import: no part came for {} s: nothing was claimed; import the file again",
+        .wait_max.as_secs_f64()
+    )]
+    ImportStalled {
+        /// The bound.
+        wait_max: Duration,
+    },
     /// Any request.
     #[error(
         "request: not answered within {} s; whether a write in it stands is not known: send it \
@@ -67,10 +106,14 @@ pub enum AnswerError {
 impl From<AnswerError> for Status {
     fn from(error: AnswerError) -> Status {
         let code = match error {
-            AnswerError::AnswerTooLarge { .. } | AnswerError::TooManyScans { .. } => {
-                Code::ResourceExhausted
-            }
-            AnswerError::ScanStalled { .. } | AnswerError::ScanTooOld { .. } => Code::Aborted,
+            AnswerError::AnswerTooLarge { .. }
+            | AnswerError::TooManyScans { .. }
+            | AnswerError::TooManyStreams { .. } => Code::ResourceExhausted,
+            AnswerError::ScanStalled { .. }
+            | AnswerError::ScanTooOld { .. }
+            | AnswerError::ImportStalled { .. }
+            | AnswerError::StreamStalled { .. }
+            | AnswerError::StreamTooOld { .. } => Code::Aborted,
             AnswerError::TooSlow { .. } => Code::DeadlineExceeded,
             AnswerError::Fault => Code::Internal,
         };
@@ -113,6 +156,7 @@ impl From<WriteError> for Status {
     fn from(error: WriteError) -> Status {
         match error {
             WriteError::Refused(refused) => refused.into(),
+            WriteError::Replica { .. } => Status::failed_precondition(error.to_string()),
             WriteError::ShuttingDown | WriteError::StoreFailed(_) => {
                 Status::unavailable(error.to_string())
             }
@@ -125,6 +169,48 @@ impl From<ReadError> for Status {
         match error {
             ReadError::NotThereYet { .. } => Status::failed_precondition(error.to_string()),
             ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<VerifyError> for Status {
+    fn from(error: VerifyError) -> Status {
+        let code = match error {
+            VerifyError::Store(error) => return error.into(),
+            VerifyError::Write(error) => return error.into(),
+            VerifyError::Itself(_) => Code::InvalidArgument,
+            VerifyError::UnknownPeer { .. } => Code::NotFound,
+            VerifyError::NotConnected { .. } | VerifyError::CannotBegin { .. } => {
+                Code::FailedPrecondition
+            }
+            VerifyError::Busy(_) => Code::ResourceExhausted,
+            VerifyError::Silent { .. } => Code::DeadlineExceeded,
+            VerifyError::LinkLost(_)
+            | VerifyError::RefusedByPeer { .. }
+            | VerifyError::Violation(_) => Code::Aborted,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<RestoreError> for Status {
+    fn from(error: RestoreError) -> Status {
+        match error {
+            RestoreError::Unknown(_) => Status::not_found(error.to_string()),
+            RestoreError::Expired { .. } => Status::failed_precondition(error.to_string()),
+            RestoreError::Store(error) => error.into(),
+            RestoreError::Write(error) => error.into(),
+        }
+    }
+}
+
+impl From<CarryError> for Status {
+    fn from(error: CarryError) -> Status {
+        match error {
+            CarryError::Unknown { .. }
+            | CarryError::Ambiguous { .. }
+            | CarryError::BeingAdmitted => Status::failed_precondition(error.to_string()),
+            CarryError::Store(error) => error.into(),
         }
     }
 }
@@ -152,6 +238,8 @@ mod tests {
         let ahead = RefusedError::ClockAhead { ahead_ms: 2, bound_ms: 1 };
         assert_eq!(of(ahead), Code::Unavailable);
         assert_eq!(Status::from(WriteError::ShuttingDown).code(), Code::Unavailable);
+        let replica = WriteError::Replica { site: "lon".into(), write_at: "fra".into() };
+        assert_eq!(Status::from(replica).code(), Code::FailedPrecondition);
         let failed = WriteError::StoreFailed("disk".into());
         assert_eq!(Status::from(failed).code(), Code::Unavailable);
         let behind = ReadError::NotThereYet { behind_ms: 7, waited_ms: 2_000 };
@@ -166,6 +254,10 @@ mod tests {
             AnswerError::TooManyScans { scans_max: 64 },
             AnswerError::ScanStalled { stall_max: Duration::from_secs(60) },
             AnswerError::ScanTooOld { age_max: Duration::from_secs(60) },
+            AnswerError::StreamStalled { what: "export", stall_max: Duration::from_secs(60) },
+            AnswerError::StreamTooOld { what: "export", age_max: Duration::from_secs(60) },
+            AnswerError::TooManyStreams { what: "export", streams_max: 4 },
+            AnswerError::ImportStalled { wait_max: Duration::from_secs(60) },
             AnswerError::TooSlow { time_max: Duration::from_secs(30) },
             AnswerError::Fault,
         ] {

@@ -1,13 +1,23 @@
 //! Frames between nodes: proto <-> [`protocol`](crate::protocol).
 
-use super::proto;
+use super::{
+    compare::{compare_out, compared_out},
+    compress,
+    delta::{self, DeltaRow},
+    proto,
+};
 use crate::{
     model::{Body, BodyError, Heads, Hlc, Key, KeyError, Origin, Row, TableName, TableNameError},
+    node::Rows,
     protocol::{
-        Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Joining, SequenceIds, Want,
-        ranges::ComparisonError,
+        Capabilities, Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Joining,
+        SequenceIds, Want, compare::COMPARED_ROWS_MAX, ranges::ComparisonError,
     },
 };
+
+/// The largest frame that is read, and the most that the rows of one may be when decompressed: a row of
+/// the largest value, and room for later releases.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// The most origins a frame may name: heads are kept sorted, at a cost that is quadratic at worst.
 const HEADS_MAX: usize = 10_000;
@@ -27,9 +37,9 @@ pub enum FrameError {
     /// An origin that is not 16 bytes.
     #[error("peer: an origin of {0} bytes, not 16")]
     Origin(usize),
-    /// More heads than any cluster has.
-    #[error("peer: {0} heads, more than {HEADS_MAX}")]
-    TooManyHeads(usize),
+    /// More origins than any cluster has.
+    #[error("peer: {0} origins in one frame, more than {HEADS_MAX}")]
+    TooManyOrigins(usize),
     /// A comparison that breaks its rules.
     #[error("peer: {0}")]
     Comparison(#[from] ComparisonError),
@@ -39,6 +49,18 @@ pub enum FrameError {
     /// A hash or a fingerprint that is not 16 bytes.
     #[error("peer: comparison: a hash of {0} bytes, not 16")]
     Hash(usize),
+    /// More rows in a comparison than may be asked for at once.
+    #[error("peer: comparison: {0} rows, more than {COMPARED_ROWS_MAX}")]
+    TooManyRows(usize),
+    /// Compressed rows that are none.
+    #[error("peer: rows_zstd: {0}: run the same release of lastword on both sides")]
+    Compressed(String),
+    /// Compressed rows that would take too much memory.
+    #[error(
+        "peer: rows_zstd: {0} bytes when decompressed, more than the {FRAME_BYTES_MAX} of a frame: \
+         run the same release of lastword on both sides"
+    )]
+    TooLarge(u64),
     /// A sequence that no node may have.
     #[error("peer: sequence offset {offset} does not lie within 1 to {increment}")]
     Sequence {
@@ -73,6 +95,15 @@ impl TryFrom<Option<proto::Frame>> for Frame {
             Some(Kind::ReconcileAnswer(answer)) => {
                 Frame::ReconcileAnswer(answer.comparison.unwrap_or_default().try_into()?)
             }
+            Some(Kind::Linked(linked)) => {
+                if linked.origins.len() > HEADS_MAX {
+                    return Err(FrameError::TooManyOrigins(linked.origins.len()));
+                }
+                let origins = linked.origins.iter().map(|origin| origin_in(origin));
+                Frame::Linked(origins.collect::<Result<_, _>>()?)
+            }
+            Some(Kind::Compare(compare)) => compare.try_into()?,
+            Some(Kind::Compared(compared)) => compared.try_into()?,
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
                 reason: match goodbye.reason() {
                     proto::GoodbyeReason::Duplicate => GoodbyeReason::Duplicate,
@@ -112,6 +143,11 @@ impl From<Frame> for proto::Frame {
                 let comparison = Some(proto::Comparison::from(&comparison));
                 Some(Kind::ReconcileAnswer(proto::ReconcileAnswer { comparison }))
             }
+            Frame::Compare { id, ask } => Some(Kind::Compare(compare_out(id, ask))),
+            Frame::Compared { id, answer } => Some(Kind::Compared(compared_out(id, answer))),
+            Frame::Linked(origins) => Some(Kind::Linked(proto::Linked {
+                origins: origins.into_iter().map(origin_out).collect(),
+            })),
             Frame::Goodbye(goodbye) => Some(Kind::Goodbye(proto::Goodbye {
                 reason: match goodbye.reason {
                     GoodbyeReason::Shutdown => proto::GoodbyeReason::Shutdown,
@@ -146,6 +182,7 @@ impl TryFrom<proto::Hello> for Hello {
             heads: heads_in(&hello.heads)?,
             sequence,
             wall_ms: hello.wall_ms,
+            capabilities: Capabilities::of_names(hello.capabilities.iter().map(String::as_str)),
             membership: HelloMembership {
                 has_acknowledged: hello.has_acknowledged,
                 may_join: hello.may_join,
@@ -163,7 +200,7 @@ impl TryFrom<proto::Hello> for Hello {
 
 fn members_in(members: &[proto::KnownMember]) -> Result<Vec<(Origin, bool)>, FrameError> {
     if members.len() > HEADS_MAX {
-        return Err(FrameError::TooManyHeads(members.len()));
+        return Err(FrameError::TooManyOrigins(members.len()));
     }
     members.iter().map(|member| Ok((origin_in(&member.origin)?, member.admitted))).collect()
 }
@@ -186,7 +223,7 @@ fn joining_out(joining: Joining) -> proto::Joining {
 
 fn known_in(known: &proto::Known) -> Result<Vec<(Origin, Heads)>, FrameError> {
     if known.members.len() > HEADS_MAX {
-        return Err(FrameError::TooManyHeads(known.members.len()));
+        return Err(FrameError::TooManyOrigins(known.members.len()));
     }
     let members = known.members.iter();
     members.map(|member| Ok((origin_in(&member.origin)?, heads_in(&member.heads)?))).collect()
@@ -213,7 +250,7 @@ impl From<Hello> for proto::Hello {
             sequence_offset: hello.sequence.map_or(0, |ids| ids.offset),
             sequence_increment: hello.sequence.map_or(0, |ids| ids.increment),
             wall_ms: hello.wall_ms,
-            capabilities: Vec::new(),
+            capabilities: hello.capabilities.names().map(str::to_owned).collect(),
             has_acknowledged: hello.membership.has_acknowledged,
             may_join: hello.membership.may_join,
             earlier_origin: hello.membership.earlier.map(origin_out).unwrap_or_default(),
@@ -232,47 +269,76 @@ impl From<Hello> for proto::Hello {
     }
 }
 
-impl TryFrom<proto::Delta> for Delta {
+impl TryFrom<delta::Delta> for Delta {
     type Error = FrameError;
 
-    fn try_from(delta: proto::Delta) -> Result<Delta, FrameError> {
+    fn try_from(delta: delta::Delta) -> Result<Delta, FrameError> {
+        let delta::Delta { beginning, encoded, mut rows, rest, .. } = delta;
+        debug_assert!(encoded.is_empty(), "what came in is decoded");
+        if !rest.rows_zstd.is_empty() {
+            rows.append(&mut compress::decompressed(&rest.rows_zstd)?);
+        }
         let snapshot_heads =
-            if delta.first { Some(heads_in(&delta.snapshot_heads)?) } else { None };
+            if beginning.first { Some(heads_in(&beginning.snapshot_heads)?) } else { None };
         Ok(Delta {
             snapshot_heads,
-            floor: heads_in(&delta.floor)?,
-            rows: rows_in(delta.rows)?,
-            last: delta.last,
-            remaining_rows: delta.remaining_rows,
-            remaining_bytes: delta.remaining_bytes,
-            want_number: delta.want_number,
+            floor: heads_in(&rest.floor)?,
+            rows: rows_in(rows)?,
+            last: rest.last,
+            remaining_rows: rest.remaining_rows,
+            remaining_bytes: rest.remaining_bytes,
+            want_number: rest.want_number,
         })
     }
 }
 
-impl From<Delta> for proto::Delta {
-    fn from(delta: Delta) -> proto::Delta {
-        proto::Delta {
-            first: delta.snapshot_heads.is_some(),
-            snapshot_heads: delta.snapshot_heads.as_ref().map(heads_out).unwrap_or_default(),
-            floor: heads_out(&delta.floor),
-            rows: rows_out(delta.rows),
-            last: delta.last,
-            remaining_rows: delta.remaining_rows,
-            remaining_bytes: delta.remaining_bytes,
-            want_number: delta.want_number,
+impl<R: Into<Rows>> From<Delta<R>> for delta::Delta {
+    fn from(delta: Delta<R>) -> delta::Delta {
+        let heads = delta.snapshot_heads.as_ref();
+        let encoded = delta::encoded(&delta.rows.into());
+        delta::Delta {
+            beginning: delta::Beginning {
+                first: heads.is_some(),
+                snapshot_heads: heads.map(heads_out).unwrap_or_default(),
+            },
+            row_bytes: encoded.iter().map(bytes::Bytes::len).sum(),
+            encoded,
+            rows: Vec::new(),
+            rest: delta::Rest {
+                last: delta.last,
+                remaining_rows: delta.remaining_rows,
+                remaining_bytes: delta.remaining_bytes,
+                want_number: delta.want_number,
+                floor: heads_out(&delta.floor),
+                rows_zstd: bytes::Bytes::new(),
+            },
         }
     }
 }
 
-fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
+impl From<delta::Delta> for proto::Frame {
+    fn from(delta: delta::Delta) -> proto::Frame {
+        proto::Frame { kind: Some(proto::frame::Kind::Delta(delta)) }
+    }
+}
+
+/// What the rows of a frame took on the wire, in bytes.
+#[must_use]
+pub fn row_bytes(frame: &Option<proto::Frame>) -> usize {
+    match frame {
+        Some(proto::Frame { kind: Some(proto::frame::Kind::Delta(delta)) }) => delta.row_bytes,
+        _ => 0,
+    }
+}
+
+pub(super) fn rows_in(rows: Vec<DeltaRow>) -> Result<Vec<Row>, FrameError> {
     let mut last: Option<TableName> = None;
     let mut decoded = Vec::with_capacity(rows.len());
     for row in rows {
         // Mostly that of the row before, which is shared then.
         let table = match last {
-            Some(last) if last.as_str() == row.table => last,
-            _ => TableName::of_any(&row.table)?,
+            Some(last) if last.as_str().as_bytes() == row.table => last,
+            _ => TableName::of_any(&String::from_utf8_lossy(&row.table))?,
         };
         last = Some(table.clone());
         decoded.push(Row { table, key: Key::new(row.key)?, body: Body::decode(row.body)? });
@@ -280,45 +346,47 @@ fn rows_in(rows: Vec<proto::DeltaRow>) -> Result<Vec<Row>, FrameError> {
     Ok(decoded)
 }
 
-fn rows_out(rows: Vec<Row>) -> Vec<proto::DeltaRow> {
-    rows.into_iter().map(proto::DeltaRow::from).collect()
+fn rows_out(rows: Vec<Row>) -> Vec<DeltaRow> {
+    rows.into_iter().map(DeltaRow::from).collect()
 }
 
-impl From<Row> for proto::DeltaRow {
-    fn from(row: Row) -> proto::DeltaRow {
-        proto::DeltaRow {
-            table: row.table.as_str().to_owned(),
+impl From<Row> for DeltaRow {
+    fn from(row: Row) -> DeltaRow {
+        DeltaRow {
+            table: bytes::Bytes::copy_from_slice(row.table.as_str().as_bytes()),
             key: row.key.bytes().clone(),
             body: row.body.bytes().clone(),
         }
     }
 }
 
-fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
+pub(super) fn heads_in(heads: &[proto::OriginHead]) -> Result<Heads, FrameError> {
     if heads.len() > HEADS_MAX {
-        return Err(FrameError::TooManyHeads(heads.len()));
+        return Err(FrameError::TooManyOrigins(heads.len()));
     }
     heads.iter().map(|head| Ok((origin_in(&head.origin)?, Hlc::from_bits(head.hlc)))).collect()
 }
 
-fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
+pub(super) fn heads_out(heads: &Heads) -> Vec<proto::OriginHead> {
     heads
         .iter()
         .map(|(origin, hlc)| proto::OriginHead { origin: origin_out(origin), hlc: hlc.bits() })
         .collect()
 }
 
-fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
+pub(super) fn origin_in(bytes: &[u8]) -> Result<Origin, FrameError> {
     let bytes = bytes.try_into().map_err(|_| FrameError::Origin(bytes.len()))?;
     Ok(Origin::from_bytes(bytes))
 }
 
-fn origin_out(origin: Origin) -> bytes::Bytes {
+pub(super) fn origin_out(origin: Origin) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(origin.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::{
         model::{BodyParts, Context, Version},
@@ -356,6 +424,7 @@ mod tests {
                 heads: heads(),
                 sequence: Some(SequenceIds { offset: 2, increment: 3 }),
                 wall_ms: 5,
+                capabilities: Capabilities::own(),
                 membership: HelloMembership {
                     has_acknowledged: true,
                     may_join: true,
@@ -387,23 +456,45 @@ mod tests {
             Frame::BelowFloor,
             Frame::ReconcileQuestion(Comparison::new()),
             Frame::ReconcileAnswer(Comparison::new()),
+            Frame::Linked(vec![Origin::from_bytes([3; 16]), Origin::from_bytes([4; 16])]),
             Frame::Goodbye(Goodbye { reason: GoodbyeReason::Duplicate, message: "because".into() }),
             Frame::Unknown,
         ] {
-            let wire = proto::Frame::from(frame.clone());
+            let bytes = proto::Frame::from(frame.clone()).encode_to_vec();
+            let wire = proto::Frame::decode(&bytes[..]).unwrap();
             assert_eq!(Frame::try_from(Some(wire)), Ok(frame));
         }
     }
 
     #[test]
     fn unsound_frames_are_refused() {
-        let good = proto::DeltaRow::from(row());
-        let bad_key = proto::DeltaRow { key: bytes::Bytes::new(), ..good.clone() };
+        let row = row();
+        let good = DeltaRow {
+            table: "t".into(),
+            key: row.key.bytes().clone(),
+            body: row.body.bytes().clone(),
+        };
+        assert!(rows_in(vec![good.clone()]).is_ok());
+        let bad_key = DeltaRow { key: bytes::Bytes::new(), ..good.clone() };
         assert!(matches!(rows_in(vec![bad_key]), Err(FrameError::Key(_))));
-        let bad_table = proto::DeltaRow { table: "T".into(), ..good.clone() };
-        assert!(matches!(rows_in(vec![bad_table]), Err(FrameError::Table(_))));
-        let bad_body = proto::DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
+        for bad in [&b"T"[..], b"t\xff"] {
+            let bad_table = DeltaRow { table: bad.into(), ..good.clone() };
+            assert!(matches!(rows_in(vec![bad_table]), Err(FrameError::Table(_))));
+        }
+        let bad_body = DeltaRow { body: bytes::Bytes::from_static(&[1]), ..good };
         assert!(matches!(rows_in(vec![bad_body]), Err(FrameError::Body(_))));
         assert_eq!(origin_in(&[0; 15]), Err(FrameError::Origin(15)));
+    }
+
+    #[test]
+    fn compressed_rows_are_rows() {
+        let delta = Delta { rows: vec![row(); 100], last: true, ..Delta::default() };
+        let mut wire = delta::Delta::from(delta.clone());
+        compress::compress(&mut wire);
+        assert!(wire.rest.rows_zstd.len() < 1_000);
+        let bytes = proto::Frame::from(wire).encode_to_vec();
+        let came = Some(proto::Frame::decode(&bytes[..]).unwrap());
+        assert!((1..1_000).contains(&row_bytes(&came)));
+        assert_eq!(Frame::try_from(came), Ok(Frame::Delta(delta)));
     }
 }

@@ -93,6 +93,14 @@ pub enum Problem {
     RequestTooLarge { bytes: usize, max: usize },
     #[error("given together with start or end: use either prefix, or start and end")]
     PrefixAndRange,
+    #[error(
+        "{0:?} is not the id of a conflict: it is HLC@ORIGIN, as lastword conflicts list shows it"
+    )]
+    ConflictId(String),
+    #[error("not heads as text: they begin with h1., as lastword status and import show them")]
+    HeadsMalformed,
+    #[error("empty: say what the other side has: a site, heads, or nothing")]
+    NoSince,
     #[error("not a token of this cluster: pass on unchanged what a node answered, or leave it out")]
     SessionMalformed,
     #[error("{} bytes long; no token is: pass on unchanged what a node answered", Grouped(*.0))]

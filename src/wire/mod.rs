@@ -1,25 +1,37 @@
 //! Generated proto, and the one place where it becomes domain values and back.
 //!
 //! ```text
+//! carried.rs   deltas that are carried as files
+//! conflicts.rs the conflict journal
 //! exchange.rs  frames between nodes
-//! ranges.rs    what they say when their stores are compared
+//! delta.rs     the frame that brings rows
+//! compress.rs  its rows as one compressed field
+//! compare.rs   those that ask how two stores differ
+//! ranges.rs    ranges of rows in them
 //! limits.rs    what one request may ask for
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
+//! verify.rs    whether two nodes have the same rows
 //! error.rs     errors -> canonical codes
 //! ```
 //!
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod carried;
+mod compare;
+pub mod compress;
+pub mod conflicts;
+pub mod delta;
 pub mod error;
 pub mod exchange;
 pub mod limits;
-pub mod ranges;
+mod ranges;
 pub mod rows;
 pub mod session;
 pub mod status;
+pub mod verify;
 
 /// The generated messages, clients and servers.
 #[expect(missing_docs, reason = "generated")]

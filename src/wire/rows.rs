@@ -245,7 +245,7 @@ fn size_bytes(mutation: &Mutation) -> usize {
     mutation.table.as_str().len() + row_bytes
 }
 
-fn table_in(name: &str) -> Result<TableName, RequestError> {
+pub(super) fn table_in(name: &str) -> Result<TableName, RequestError> {
     TableName::of_client(name).map_err(|error| {
         let problem = match error {
             TableNameError::Malformed(name) => Problem::TableMalformed(name),

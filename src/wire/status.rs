@@ -22,7 +22,17 @@ impl From<NodeStatus> for proto::StatusResponse {
                 rows: status.rows,
                 store_bytes: status.store_bytes,
                 heads: status.heads.into_iter().map(proto::Head::from).collect(),
-                conflicts_recorded: status.conflicts_recorded,
+                catching_up: status.catching_up.map(|catching_up| proto::CatchingUp {
+                    reason: catching_up.to_string(),
+                    remaining_rows: catching_up.remaining_rows,
+                    remaining_bytes: catching_up.remaining_bytes,
+                }),
+                role: status.role.to_string(),
+                heads_text: status.heads_text,
+                conflicts_recorded: status.conflicts.recorded,
+                conflicts_kept: status.conflicts.kept,
+                conflicts_kept_bytes: status.conflicts.kept_bytes,
+                conflicts_oldest_age_seconds: status.conflicts.oldest_age_seconds,
                 rows_merged: status.rows_merged,
                 rows_held_back: status.rows_held_back,
                 rows_written: status.rows_written,
@@ -74,8 +84,9 @@ impl From<HeadStatus> for proto::Head {
         proto::Head {
             origin: head.origin.to_string(),
             site: head.site,
-            hlc: head.hlc.bits(),
-            age_seconds: head.age_seconds,
+            hlc: head.head.map_or(0, |head| head.hlc.bits()),
+            age_seconds: head.head.map_or(0.0, |head| head.age_seconds),
+            closed: head.head.is_none(),
         }
     }
 }
@@ -108,6 +119,10 @@ impl From<PeerStatus> for proto::PeerStatus {
                 None => String::new(),
             },
             clock_offset_ms: peer.report.clock_offset_ms,
+            compressing: peer.report.compressing,
+            wire_bytes_received: peer.report.wire_bytes_received,
+            wire_bytes_sent: peer.report.wire_bytes_sent,
+            round_trip_seconds: peer.report.round_trip.map(|time| time.as_secs_f64()),
         }
     }
 }

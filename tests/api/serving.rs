@@ -50,6 +50,39 @@ async fn health_is_serving_until_the_shutdown() {
 }
 
 #[tokio::test]
+async fn health_of_a_new_site_is_serving_once_it_has_caught_up() {
+    let served =
+        Served::with(|settings| settings.node.peers = vec!["http://127.0.0.1:1".into()]).await;
+    let mut health = HealthClient::new(channel(served.address));
+    for (service, status) in SERVICES.into_iter().zip([
+        ServingStatus::NotServing,
+        ServingStatus::NotServing,
+        ServingStatus::Serving,
+        ServingStatus::Serving,
+    ]) {
+        let answer = health.check(of(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), status, "{service}");
+    }
+    // Whoever asks is served all the same, and neither that nor rows without a claim make it ready.
+    served.put("t", "k", "v").await;
+    served.merge(vec![peer_row("theirs", Some("v"), 0)], None).await;
+    let mut watch = health.watch(of("")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let status = served.admin().status(proto::StatusRequest {}).await.unwrap().into_inner();
+    let catching_up = status.node.unwrap().catching_up.unwrap();
+    assert!(catching_up.reason.ends_with("no peer is connected"), "{}", catching_up.reason);
+
+    served.merge(Vec::new(), Some(peer_heads(0))).await;
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let answer = health.check(of(SERVICES[1])).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+    let status = served.admin().status(proto::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.node.unwrap().catching_up, None);
+    served.shutdown.cancel();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+}
+
+#[tokio::test]
 async fn health_follows_a_node_that_stops() {
     let served = Served::new().await;
     let mut health = HealthClient::new(channel(served.address));

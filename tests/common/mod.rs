@@ -4,6 +4,8 @@
 //! mariadb.rs   a private MariaDB in a temporary folder
 //! node.rs      a `lastword serve` process
 //! proxy.rs     a TCP proxy that can be cut, healed and frozen
+//! program.rs   the program itself, run to its end
+//! site.rs      a node within the test process
 //! port.rs      loopback ports that stay ours while their server is down
 //! guardian.rs  ends the servers of a test process that was itself killed
 //! wait.rs      waiting for a condition, bounded
@@ -18,5 +20,7 @@ pub(crate) mod guardian;
 pub(crate) mod mariadb;
 pub(crate) mod node;
 pub(crate) mod port;
+pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod site;
 pub(crate) mod wait;

@@ -79,10 +79,11 @@ impl Node {
         self
     }
 
-    /// Starts the process; it answers when this returns.
+    /// Starts the process; it answers when this returns. A new site that has not caught up is not ready
+    /// yet.
     pub(crate) fn start(mut self) -> Node {
         self.spawn();
-        self.wait_ready();
+        self.wait_answering();
         self
     }
 
@@ -90,7 +91,7 @@ impl Node {
     pub(crate) fn restart(&mut self) {
         self.kill9();
         self.spawn();
-        self.wait_ready();
+        self.wait_answering();
     }
 
     /// Starts the process and does not wait for it.
@@ -119,15 +120,26 @@ impl Node {
         self.child = Some(guardian::spawn(&mut command));
     }
 
+    /// Waits until the node answers; panics with its log when it ends instead.
+    #[track_caller]
+    pub(crate) fn wait_answering(&mut self) {
+        self.wait_for("/healthz");
+    }
+
     /// Waits until the node says that it is ready; panics with its log when it ends instead.
     #[track_caller]
     pub(crate) fn wait_ready(&mut self) {
-        let what = format!("readiness of {}", self.site);
+        self.wait_for("/readyz");
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, page: &str) {
+        let what = format!("{page} of {}", self.site);
         until(&what, READY_LIMIT, || {
             if let Some(status) = self.try_wait() {
                 panic!("{} ended at its start ({status}):\n{}", self.site, self.log_tail());
             }
-            matches!(self.http_get("/readyz"), Some((200, _))).then_some(())
+            matches!(self.http_get(page), Some((200, _))).then_some(())
         });
     }
 

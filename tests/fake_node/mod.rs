@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) ttls: Vec<prost_types::Duration>,
     /// What Status answers.
     pub(crate) status: proto::StatusResponse,
+    /// What Verify answers.
+    pub(crate) verify: Vec<Result<proto::VerifyResponse, Status>>,
     rows: BTreeMap<(String, Bytes), proto::Row>,
     writes: u64,
 }
@@ -290,6 +292,17 @@ impl KeyValueService for FakeNode {
 
 #[tonic::async_trait]
 impl AdminService for FakeNode {
+    type VerifyStream = Pin<Box<dyn Stream<Item = Result<proto::VerifyResponse, Status>> + Send>>;
+
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        self.answer().await?;
+        let events = self.state().verify.clone();
+        Ok(Response::new(Box::pin(tokio_stream::iter(events))))
+    }
+
     async fn status(
         &self,
         _: Request<proto::StatusRequest>,
@@ -310,5 +323,45 @@ impl AdminService for FakeNode {
         _: Request<proto::SealClusterRequest>,
     ) -> Result<Response<proto::SealClusterResponse>, Status> {
         Err(Status::unimplemented("seal_cluster"))
+    }
+
+    type ExportStream = Pin<Box<dyn Stream<Item = Result<proto::ExportResponse, Status>> + Send>>;
+
+    async fn export(
+        &self,
+        _: Request<proto::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
+    async fn import(
+        &self,
+        _: Request<Streaming<proto::ImportRequest>>,
+    ) -> Result<Response<proto::ImportResponse>, Status> {
+        Err(Status::unimplemented("files are tested with real nodes"))
+    }
+
+    type ListConflictsStream =
+        Pin<Box<dyn Stream<Item = Result<proto::ListConflictsResponse, Status>> + Send>>;
+
+    async fn list_conflicts(
+        &self,
+        _: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<Self::ListConflictsStream>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn get_conflict(
+        &self,
+        _: Request<proto::GetConflictRequest>,
+    ) -> Result<Response<proto::GetConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
+    }
+
+    async fn restore_conflict(
+        &self,
+        _: Request<proto::RestoreConflictRequest>,
+    ) -> Result<Response<proto::RestoreConflictResponse>, Status> {
+        Err(Status::unimplemented("conflicts are tested with real nodes"))
     }
 }

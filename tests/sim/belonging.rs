@@ -2,6 +2,7 @@
 
 use lastword::{
     model::Origin,
+    model::Role,
     protocol::{Frame, Standing, member_row, removal_row, seal_row},
     store::{Outcome, Request},
 };
@@ -141,7 +142,7 @@ impl Cluster {
         self.oracle.came_back(site);
         self.sites[site].start();
         // As a node does that starts.
-        let row = member_row(self.sites[site].origin(), &self.sites[site].name());
+        let row = member_row(self.sites[site].origin(), &self.sites[site].name(), Role::Site);
         self.write_system(site, row)
     }
 

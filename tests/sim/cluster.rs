@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lastword::{
-    model::{Heads, Key, Row, TableName, Version},
+    model::{Heads, Key, Role, Row, TableName, Version},
     protocol::{SequenceIds, Standing, SystemRow, member_row},
     store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
@@ -79,7 +79,7 @@ impl Cluster {
         site.start();
         self.oracle.add_site();
         self.sites.push(site);
-        let row = member_row(self.sites[number].origin(), &self.sites[number].name());
+        let row = member_row(self.sites[number].origin(), &self.sites[number].name(), Role::Site);
         self.write_system(number, row)
     }
 

@@ -3,10 +3,10 @@
 //! After `replication::{exchange, session}` and `node::follow`, with the real halves of the exchange.
 
 use lastword::{
-    model::{Heads, Hlc, Origin, Row, Version},
+    model::{Heads, Hlc, Origin, Role, Row, Version},
     protocol::{
-        Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender, ViolationError, Want,
-        check_hello, ranges,
+        Capabilities, Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender,
+        ViolationError, Want, check_hello, ranges,
     },
     store::{Meeting, Met, Outcome, Reconciliation, RemoteBatch, Request, Step as Reconcile},
 };
@@ -46,6 +46,7 @@ impl Cluster {
             heads: this.heads(),
             sequence: None,
             wall_ms: this.now_ms(self.now_ms),
+            capabilities: Capabilities::default(),
             membership: this.snapshot().hello_membership(this.origin()).unwrap(),
         }
     }
@@ -151,6 +152,7 @@ impl Cluster {
                 let (newcomer, head) = (theirs.origin, theirs.heads.get(theirs.origin));
                 let site_name = theirs.site.clone();
                 let request = Request::Admit {
+                    role: Role::Site,
                     newcomer,
                     site: site_name,
                     earlier: theirs.membership.earlier,
@@ -197,7 +199,7 @@ impl Cluster {
             membership: theirs.membership.clone(),
             drift_bound_ms: BOUND_MS,
         };
-        let outcomes = self.try_apply(site, &[Request::Meet(meeting)])?;
+        let outcomes = self.try_apply(site, &[Request::Meet(Box::new(meeting))])?;
         match outcomes[..] {
             [Outcome::Met(Ok(Met::Known))] => return self.begin_talk(link, end, &theirs),
             [Outcome::Met(Ok(Met::Stranger))] => {

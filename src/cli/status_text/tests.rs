@@ -16,6 +16,7 @@ fn head(origin: &str, site: &str, age_ms: u64) -> proto::Head {
         site: site.to_owned(),
         hlc: Hlc::at_ms(NOW as u64 * 1_000 - age_ms).bits(),
         age_seconds: age_ms as f64 / 1_000.0,
+        closed: false,
     }
 }
 
@@ -31,8 +32,20 @@ fn node() -> proto::NodeStatus {
         heads: vec![
             head("00112233-4455-6677-8899-aabbccddeeff", "fra", 0),
             head("ffeeddcc-bbaa-9988-7766-554433221100", "", 800),
+            proto::Head {
+                origin: "99999999-9999-9999-9999-999999999999".to_owned(),
+                site: "gone".to_owned(),
+                closed: true,
+                ..proto::Head::default()
+            },
         ],
+        role: "site".to_owned(),
+        catching_up: None,
+        heads_text: "h1.AAEC".to_owned(),
         conflicts_recorded: 3,
+        conflicts_kept: 2,
+        conflicts_kept_bytes: 2_048,
+        conflicts_oldest_age_seconds: Some(7_200.0),
         rows_merged: 88_000,
         rows_held_back: 1,
         rows_written: 45_000,
@@ -62,6 +75,10 @@ fn a_whole_status() {
                 rows_sent: 45_000,
                 bytes_received: 12 << 20,
                 bytes_sent: 6 << 20,
+                compressing: true,
+                wire_bytes_received: 4 << 20,
+                wire_bytes_sent: 2 << 20,
+                round_trip_seconds: Some(0.0802),
                 connects: 3,
                 last_error: "the connection\nbroke".to_owned(),
                 last_error_time: time(NOW - 123),
@@ -92,6 +109,7 @@ fn a_whole_status() {
     };
     let expected = "\
 Node fra of cluster lastword
+              Role: site
             Origin: 00112233-4455-6677-8899-aabbccddeeff
            Version: 0.1.0
            Started: 2026-01-02T00:59:05.000Z, 2 h 5 min ago
@@ -100,7 +118,7 @@ Node fra of cluster lastword
            Written: 45,000 rows in 1,200 commits
             Merged: 88,000 rows
          Held back: 1 row
-         Conflicts: 3 recorded
+         Conflicts: 3 recorded, 2 kept in 2.0 KiB, the oldest 2 h 0 min ago
 
 Peer nyc at http://127.0.0.1:7410
          Connected: Yes, dialled
@@ -110,6 +128,8 @@ Peer nyc at http://127.0.0.1:7410
     Peer is behind: 0 rows, 0 B
           Received: 88,000 rows, 12.0 MiB
               Sent: 45,000 rows, 6.0 MiB
+        Compressed: Yes; on the wire 4.0 MiB received, 2.0 MiB sent
+        Round trip: 80.2 ms
           Connects: 3
          Its clock: -12 ms from ours
         Last error: 2 min 3 s ago: the connection broke
@@ -122,6 +142,7 @@ Peer http://lon.example:7400, not met yet
     Peer is behind: 45,000 rows, 6.0 MiB
           Received: 0 rows, 0 B
               Sent: 0 rows, 0 B
+        Compressed: No; on the wire 0 B received, 0 B sent
           Connects: 0
         Last error: 2.0 s ago: connection refused
 
@@ -138,6 +159,8 @@ Heads: up to where each site's writes are here
   SITE           AGE  HLC                   ORIGIN
   fra          0.0 s  115823283077120000    00112233-4455-6677-8899-aabbccddeeff
   ?            0.8 s  115823283024691200    ffeeddcc-bbaa-9988-7766-554433221100
+  gone        closed                        99999999-9999-9999-9999-999999999999
+  For export --since: h1.AAEC
 ";
     assert_eq!(of(&status).unwrap(), expected);
 }
@@ -149,6 +172,10 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
             heads: Vec::new(),
             time: None,
             writes_refused_reason: "the clock stands 1 h behind: set it".to_owned(),
+            catching_up: Some(proto::CatchingUp {
+                reason: "catching up: no peer is connected".to_owned(),
+                ..Default::default()
+            }),
             ..node()
         }),
         ..Default::default()
@@ -160,6 +187,7 @@ fn a_fresh_node_that_refuses_writes_and_has_nothing_yet() {
         text.contains("      Takes writes: No: the clock stands 1 h behind: set it\n"),
         "{text}"
     );
+    assert!(text.contains("             Ready: No: catching up: no peer is conn"), "{text}");
     assert!(text.contains("\nMirror: none\n"), "{text}");
 }
 

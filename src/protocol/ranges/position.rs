@@ -50,6 +50,12 @@ impl Position {
         &self.0
     }
 
+    /// The bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// How many bytes both begin with.
     #[must_use]
     pub fn shared_with(&self, other: &Position) -> usize {

@@ -107,10 +107,10 @@ fn a_conflict_is_recorded_once_with_the_losing_row() {
     let winner = theirs.body.version();
     assert_eq!(kept, [(winner, ours), (winner, loser.body.version())]);
     assert_eq!(conflicts[0].1.body.value().unwrap(), "ours");
-    assert_eq!(site.store().conflicts_recorded().unwrap(), 2);
-    assert_eq!(site.store().conflicts_kept().unwrap(), 2);
+    assert_eq!(site.store().journal_totals().unwrap().recorded, 2);
+    assert_eq!(site.store().journal_totals().unwrap().kept, 2);
     site.reopen();
-    assert_eq!(site.store().conflicts_recorded().unwrap(), 2);
+    assert_eq!(site.store().journal_totals().unwrap().recorded, 2);
     site.check();
 }
 
@@ -127,29 +127,8 @@ fn what_was_seen_or_is_equal_is_no_conflict() {
         ..peers_row("k", by, at(700, 0), &[], value)
     };
     assert_eq!(site.merge(vec![system(2, "a"), system(3, "b")]).conflicts, 0);
-    assert_eq!(site.store().conflicts_kept().unwrap(), 0);
+    assert_eq!(site.store().journal_totals().unwrap().kept, 0);
     site.check();
-}
-
-#[test]
-fn the_journal_keeps_the_newest_losers_and_counts_all() {
-    let mut site = Site::new(1);
-    let keys: Vec<Key> =
-        (0..CONFLICTS_KEPT_MAX + 20).map(|n| Key::new(format!("k{n}")).unwrap()).collect();
-    let rows = |by, count: u64| -> Vec<Row> {
-        let row = |(n, key): (usize, &Key)| Row {
-            key: key.clone(),
-            ..peers_row("-", by, at(1, count + n as u64), &[], if by == 2 { "a" } else { "b" })
-        };
-        keys.iter().enumerate().map(row).collect()
-    };
-    site.merge(rows(2, 0));
-    let report = site.merge(rows(3, 20_000));
-    assert_eq!(report.conflicts, CONFLICTS_KEPT_MAX + 20);
-    assert_eq!(site.store().conflicts_kept().unwrap(), CONFLICTS_KEPT_MAX);
-    assert_eq!(site.store().conflicts_recorded().unwrap(), CONFLICTS_KEPT_MAX + 20);
-    let oldest = site.store().snapshot().conflicts().unwrap()[0].1.body.version();
-    assert_eq!(oldest.hlc, at(1, 20));
 }
 
 #[test]
@@ -209,6 +188,60 @@ fn a_tentative_vector_is_kept_for_its_sender_until_a_claim() {
     assert_eq!(site.store().tentative(sender).unwrap(), second);
     site.remote(vec![], Some(heads(&[(2, at(2, 0))])), None);
     assert_eq!(site.store().tentative(sender).unwrap(), Heads::new());
+}
+
+#[test]
+fn what_a_file_says_of_its_sender_is_kept_and_never_taken_back() {
+    let mut site = Site::new(1);
+    let note = |site: &mut Site, by: u8, heads: &Heads| {
+        let request = Request::Carried { origin: origin(by), heads: heads.clone() };
+        let committed = site.apply(&[request]).committed;
+        site.check();
+        committed
+    };
+    let (early, late) = (heads(&[(2, at(1, 0)), (3, at(9, 0))]), heads(&[(2, at(2, 0))]));
+    assert!(note(&mut site, 2, &late) && note(&mut site, 0xff, &early));
+    assert!(note(&mut site, 2, &early));
+    assert!(!note(&mut site, 2, &late), "nothing new costs no commit");
+    let both = heads(&[(2, at(2, 0)), (3, at(9, 0))]);
+    for _ in 0..2 {
+        let carried = [(origin(2), both.clone()), (origin(0xff), early.clone())];
+        assert_eq!(site.store().carried().unwrap(), carried);
+        // It claims nothing.
+        assert_eq!(site.store().heads().get(origin(2)), Hlc::ZERO);
+        site.move_all();
+        site.reopen();
+    }
+}
+
+/// A claim counts, not rows; and it counts for ever.
+#[test]
+fn a_store_that_expects_peers_awaits_its_first_delta() {
+    let mut alone = Site::new(1);
+    assert!(!alone.store().awaits_first_delta());
+    // Founded alone: it has all there is, whoever comes later.
+    alone.config.peers = vec!["http://peer".into()];
+    alone.reopen();
+    assert!(!alone.store().awaits_first_delta());
+
+    let config = StoreConfig { peers: vec!["http://peer".into()], ..small(1) };
+    let (memory, log) = (Memory::default(), Memory::default());
+    let mut site = Site { config, memory, log, open: None, ..alone };
+    site.reopen();
+    assert!(site.store().awaits_first_delta());
+    site.put("k", "ours");
+    site.merge(vec![peers_row("l", 2, at(1, 0), &[], "x")]);
+    site.reopen();
+    assert!(site.store().awaits_first_delta());
+    // What it claims may be nothing new.
+    site.remote(vec![], Some(Heads::new()), None);
+    assert!(!site.store().awaits_first_delta());
+    site.reopen();
+    assert!(!site.store().awaits_first_delta());
+    site.move_all();
+    site.reopen();
+    assert!(!site.store().awaits_first_delta());
+    site.check();
 }
 
 #[test]

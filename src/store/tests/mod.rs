@@ -3,6 +3,7 @@
 //! ```text
 //! writes.rs     clients' writes, their order and their refusals
 //! merges.rs     peers' rows: what is dropped, lost, recorded, known
+//! rewrites.rs   rows written once more, and damaged ones
 //! clock.rs      stamps and heads across restarts and clocks that are set back
 //! purges.rs     dead rows, and when they may go
 //! sequences.rs  generated ids
@@ -10,6 +11,7 @@
 //! positions.rs  rows as another store compares them
 //! histories.rs  all of it at random, against a model
 //! hostile.rs    whatever a peer may send
+//! journal.rs    what of the conflict journal is kept
 //! compaction.rs the file, written anew
 //! format.rs     the bytes in the file, and files that cannot be opened
 //! ```
@@ -19,9 +21,11 @@ mod compaction;
 mod format;
 mod histories;
 mod hostile;
+mod journal;
 mod merges;
 mod positions;
 mod purges;
+mod rewrites;
 mod sequences;
 mod snapshots;
 mod writes;
@@ -197,8 +201,13 @@ impl Site {
         let ceiling = view.number(tables::STATE_CEILING).unwrap();
         let counted = view.number(tables::STATE_ROWS).unwrap();
         assert_eq!(counted, rows.len() as u64, "rows are counted");
-        let conflicts = self.entries(Space::Conflicts).len() as u64;
-        assert_eq!(self.store().conflicts_kept().unwrap(), conflicts, "and so are conflicts");
+        let conflicts = self.entries(Space::Conflicts);
+        let totals = self.store().journal_totals().unwrap();
+        assert_eq!(totals.kept, conflicts.len() as u64, "and so are conflicts");
+        let bytes: usize = conflicts.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert_eq!(totals.kept_bytes, bytes as u64, "and their bytes");
+        let oldest = conflicts.keys().next().map(|key| codec::split_conflict_key(key).unwrap().hlc);
+        assert_eq!(totals.oldest, oldest, "the oldest is found without a search");
 
         for (at, id) in names.keys().enumerate() {
             assert_eq!((at as u32).to_be_bytes(), id[..], "table ids have no gaps");

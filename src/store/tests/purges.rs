@@ -12,7 +12,8 @@ fn system(row: SystemRow) -> LocalWrite {
 /// A store that is a sealed cluster by itself.
 fn sealed() -> Site {
     let mut site = Site::new(1);
-    site.try_write(vec![system(member_row(origin(1), "fra")), system(seal_row())]).unwrap();
+    site.try_write(vec![system(member_row(origin(1), "fra", Role::Site)), system(seal_row())])
+        .unwrap();
     site.apply(&[Request::Advance]);
     assert!(site.store().snapshot().horizon() > Hlc::ZERO);
     site
@@ -102,7 +103,7 @@ fn another_member_holds_the_horizon_until_its_word_is_here() {
     let mut site = sealed();
     site.try_write(vec![delete("a")]).unwrap();
     // A founder whom nobody knew of when the seal was acknowledged.
-    let member = peers_system_row(member_row(origin(2), "nyc"), 2, at(0, 1));
+    let member = peers_system_row(member_row(origin(2), "nyc", Role::Site), 2, at(0, 1));
     site.merge(vec![member]);
     site.now_ms += 10;
     site.apply(&[Request::Advance]);
@@ -122,7 +123,7 @@ fn a_configured_peer_that_was_never_met_holds_the_horizon() {
         membership: HelloMembership::default(),
         drift_bound_ms: DRIFT_BOUND_MS_DEFAULT,
     };
-    let applied = site.apply(&[Request::Meet(met)]);
+    let applied = site.apply(&[Request::Meet(Box::new(met))]);
     assert!(matches!(applied.outcomes[..], [Outcome::Met(Ok(Met::Known))]));
     site.apply(&[Request::Advance]);
     assert!(site.store().snapshot().horizon() > Hlc::ZERO);

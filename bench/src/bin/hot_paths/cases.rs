@@ -8,9 +8,11 @@ use std::{hint::black_box, iter, ops::Range, sync::Arc};
 use lastword::{
     model::{Heads, Hlc, Origin, Version},
     node::{Change, Follower, Mutation, Node, NodeConfig, WallClock},
-    protocol::{Delta, Frame},
+    protocol::Delta,
     store::{Request, ScanRange, Store},
     wire::{
+        compress::compress,
+        delta,
         limits::Limits,
         proto,
         rows::{batch_in, put_in},
@@ -18,8 +20,8 @@ use lastword::{
     },
 };
 use lastword_bench::inputs::{
-    Disks, NOW_MS, OWN, PEER, Rows, Site, frame_in, frame_out, key, merge_of, peers_rows,
-    peers_stamp, puts, puts_of_edition, table, value,
+    Disks, NOW_MS, OWN, PEER, Rows, Site, frame_in, frame_out, json_rows, key, merge_of,
+    peers_rows, peers_stamp, puts, puts_of_edition, table, value,
 };
 use prost::Message;
 
@@ -55,7 +57,12 @@ pub(crate) const CASES: &[Case] = &[
     case("put_new", "new row, 64 a commit", 30, GROUP_ROWS, put_new),
     case("put_over", "row put over one in redb, 64 a commit", 30, GROUP_ROWS, put_over),
     case("move", "row moved from memory into redb", 1, MOVED_ROWS, move_rows),
-    case("encode", "row committed -> frame's bytes", 120, GROUP_ROWS, encode),
+    case("encode", "row read for one peer -> frame's bytes", 100, GROUP_ROWS, encode),
+    case("encode_shared", "row committed -> another peer's frame", 120, GROUP_ROWS, encode_shared),
+    case("compress_100", "JSON row of 100 bytes in a frame -> zstd", 20, 512, compress_100),
+    case("compress_1000", "JSON row of 1,000 bytes in a frame -> zstd", 20, 128, compress_1000),
+    case("decompress_100", "row of such a frame -> row", 20, 512, decompress_100),
+    case("decompress_1000", "row of such a frame -> row", 20, 128, decompress_1000),
     case("catch_up", "row of a delta read from redb", 4, RANGE_ROWS, catch_up),
     case("decode", "row of a frame's bytes -> row", 100, GROUP_ROWS, decode),
     case("merge_new", "peer's new row, 64 a commit", 30, GROUP_ROWS, merge_new),
@@ -165,9 +172,21 @@ impl WallClock for NoClock {
     }
 }
 
+/// Rows that no other link shares, as the change index gives them: what the first link of a commit
+/// does, too.
+fn encode(rounds: usize) -> Round {
+    let rows = peers_rows(0..GROUP_ROWS, 0);
+    let mut pages = vec![rows; rounds].into_iter();
+    let heads: Heads = [(PEER, peers_stamp(GROUP_ROWS))].into_iter().collect();
+    Box::new(move || {
+        let rows = pages.next().expect("one for each round");
+        black_box(frame_out(rows, heads.clone()));
+    })
+}
+
 /// What a link does once the bell has rung: the newest commit's rows, from the follower to the
 /// bytes of a frame. Each round is another peer's link that stands before the same commit.
-fn encode(rounds: usize) -> Round {
+fn encode_shared(rounds: usize) -> Round {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (node, followers) = runtime.block_on(async {
         let Site { store, writer } = Site::with_rows(Rows::InMemory, BASE_ROWS);
@@ -200,8 +219,9 @@ fn encode(rounds: usize) -> Round {
         let mut delta = follower.begin().expect("a sound store").delta().expect("above the floor");
         assert!(!delta.is_scan(), "the newest commit is in memory");
         let page = delta.page(4_096, 256 << 10).expect("a sound store");
-        let frame = Frame::Delta(Delta {
+        let frame = delta::Delta::from(Delta {
             snapshot_heads: Some((**delta.heads()).clone()),
+            floor: Heads::new(),
             rows: page.rows,
             last: page.last,
             remaining_rows: page.remaining_rows,
@@ -212,6 +232,45 @@ fn encode(rounds: usize) -> Round {
         black_box(request.encode_to_vec());
         follower.finish(&delta);
     })
+}
+
+fn compress_100(_: usize) -> Round {
+    compress_frames(512, 100)
+}
+
+fn compress_1000(_: usize) -> Round {
+    compress_frames(128, 1_000)
+}
+
+fn compress_frames(rows: u64, value_bytes: usize) -> Round {
+    let frame = plain_frame(rows, value_bytes);
+    Box::new(move || {
+        let mut frame = frame.clone();
+        compress(&mut frame);
+        assert!(frame.encoded.is_empty(), "it became smaller");
+        black_box(frame);
+    })
+}
+
+fn decompress_100(_: usize) -> Round {
+    decompress_frames(512, 100)
+}
+
+fn decompress_1000(_: usize) -> Round {
+    decompress_frames(128, 1_000)
+}
+
+fn decompress_frames(rows: u64, value_bytes: usize) -> Round {
+    let mut frame = plain_frame(rows, value_bytes);
+    compress(&mut frame);
+    let request = proto::ExchangeRequest { frame: Some(frame.into()) };
+    let bytes = bytes::Bytes::from(request.encode_to_vec());
+    Box::new(move || drop(black_box(frame_in(black_box(&bytes).clone()))))
+}
+
+fn plain_frame(rows: u64, value_bytes: usize) -> delta::Delta {
+    let rows = json_rows(0..rows, value_bytes);
+    delta::Delta::from(Delta { rows, last: true, ..Delta::default() })
 }
 
 fn catch_up(_: usize) -> Round {
