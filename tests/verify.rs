@@ -21,8 +21,8 @@ use common::{
 use lastword::{
     model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Version},
     node::{
-        Answering, Change, Mutation, Node, NodeConfig, Patience, Verified, VerifyError,
-        VerifyOptions, VerifyProgress,
+        Answering, Change, Mutation, Node, NodeConfig, Patience, SystemClock, Verified,
+        VerifyError, VerifyOptions, VerifyProgress, WallClock as _,
     },
     protocol::{
         compare::{Answer, Ask},
@@ -155,7 +155,9 @@ fn inject(data: &Path, changes: &BTreeMap<String, Harm>, origin: Origin) {
             .find(|(_, name)| name.value() == b"t")
             .map(|(id, _)| id.value().to_vec())
             .unwrap();
-        for (at, (key, change)) in (1u64..).zip(changes) {
+        // Older than any site, and younger than what the conflict journal forgets.
+        let hour_ago = Hlc::at_ms(SystemClock.now_ms() - 3_600_000).bits();
+        for (at, (key, change)) in (hour_ago..).zip(changes) {
             let place = [&id[..], key.as_bytes()].concat();
             let before = rows.remove(&place[..]).unwrap().map(|body| body.value().to_vec());
             if let Some(before) = &before {

@@ -209,7 +209,6 @@ impl Node {
             store_bytes: shared.store.file_bytes(),
             heads: heads
                 .iter()
-                .filter(|(_, hlc)| !hlc.is_closed())
                 .map(|(origin, hlc)| HeadStatus {
                     origin,
                     site: site_of(origin),

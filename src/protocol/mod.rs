@@ -9,6 +9,7 @@
 //! handshake.rs  whether the two may exchange at all
 //! joining.rs    a store on its way into a sealed cluster
 //! known.rs      what each member is known to have incorporated
+//! member_rows.rs  the rows of the member tables
 //! members.rs    who belongs to the cluster, and what follows from it
 //! ranges/       where two stores differ, for few bytes
 //! receiver.rs   frames in  --> batches for the store, with what may be claimed
@@ -27,6 +28,7 @@ mod frame;
 mod handshake;
 mod joining;
 mod known;
+mod member_rows;
 mod members;
 pub mod ranges;
 mod receiver;
@@ -40,10 +42,11 @@ pub use frame::{Delta, Frame, Goodbye, GoodbyeReason, Hello, HelloMembership, Se
 pub use handshake::{Refusal, check_hello};
 pub use joining::Joining;
 pub use known::Known;
-pub use members::{
-    MEMBER_TABLES, Member, MemberTables, Membership, RemovalAck, Standing, SystemRow, admission_in,
-    admission_row, member_row, removal_row, role_in, seal_row,
+pub use member_rows::{
+    MEMBER_TABLES, MemberTables, SystemRow, admission_in, admission_row, member_row, removal_row,
+    role_in, seal_row,
 };
+pub use members::{Member, Membership, RemovalAck, Standing};
 pub use receiver::{Compare, DRIFT_BOUND_MS_DEFAULT, Received, Receiver, ViolationError};
 pub use sender::Sender;
 
