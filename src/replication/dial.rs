@@ -14,8 +14,12 @@ use super::{
 };
 use crate::{
     node::{Direction, PeerReport},
-    wire::proto::{
-        ExchangeRequest, Frame as WireFrame, replication_service_client::ReplicationServiceClient,
+    wire::{
+        proto::{
+            ExchangeRequest, Frame as WireFrame,
+            replication_service_client::ReplicationServiceClient,
+        },
+        windows,
     },
 };
 
@@ -80,8 +84,8 @@ async fn attempt(
     let connect = |error: tonic::transport::Error| {
         (LinkError::Connect { address: address.to_owned(), reason: innermost(&error) }, false)
     };
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(connect)?
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect)?;
+    let endpoint = windows::of_endpoint(endpoint)
         .connect_timeout(config.connect_max)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(config.silence_max)

@@ -9,6 +9,7 @@
 //! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
 //! error.rs     errors -> canonical codes
+//! windows.rs   how much comes in unread, at both ends of a connection
 //! ```
 //!
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod rows;
 pub mod session;
 pub mod status;
+pub mod windows;
 
 /// The generated messages, clients and servers.
 #[expect(missing_docs, reason = "generated")]
