@@ -48,7 +48,7 @@ pub use mutation::{Change, IdKind, Mutation};
 pub use pending::{Merging, Writing};
 pub use recent::Commit;
 pub use report::{
-    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
+    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
 };
 pub use status::{Backlog, HeadStatus, MirrorStatus, NodeStatus, PeerStatus};
 pub use time::{SystemClock, WallClock};

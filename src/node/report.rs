@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Heads, Origin};
+use crate::model::{Heads, Origin, TableName};
 
 /// Where links and mirrors leave their reports.
 #[derive(Debug, Default)]
@@ -64,6 +64,15 @@ pub struct PeerReport {
     pub last_error: Option<LastError>,
 }
 
+/// A rescan of MySQL under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescan {
+    /// The table that it is at.
+    pub table: TableName,
+    /// Rows of that table that were looked at.
+    pub rows: u64,
+}
+
 /// How the mirror is.
 #[derive(Clone, Debug, Default)]
 pub struct MirrorReport {
@@ -75,6 +84,8 @@ pub struct MirrorReport {
     pub applying: bool,
     /// What MySQL has, as MySQL says; `None`: not heard yet.
     pub position: Option<Heads>,
+    /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
+    pub rescan: Option<Rescan>,
     /// Rows written to MySQL since the start.
     pub rows_applied: u64,
     /// Rows that stand in `_lastword_rejected`.
