@@ -74,7 +74,7 @@ async fn what_died_and_was_purged_while_there_was_no_mirror_leaves_mysql() {
     let (mariadb, database) = (&*shared(), "rescan");
     let world = World::new().await;
     world.node.seal().await.unwrap();
-    let config = Config { rescan_rows_max: 2, batch_rows_max: 50, ..config(mariadb, database) };
+    let config = Config { rescan_rows_max: 7, batch_rows_max: 50, ..config(mariadb, database) };
     let columns = "hlc BIGINT UNSIGNED NOT NULL, origin BINARY(16) NOT NULL, \
                    updated_at DATETIME(6) NOT NULL, expires_at DATETIME(6) NULL";
     mariadb.sql(
