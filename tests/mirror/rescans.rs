@@ -179,9 +179,10 @@ async fn a_rescan_that_broke_off_is_done_again() {
     let one = Running::start(&world, &config);
     until("it to be in the middle", LIMIT, || {
         let waiting = "SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = 'broken_rescan' \
-                       AND INFO LIKE 'DELETE%'";
+                       AND STATE = 'User sleep'";
         (!mariadb.sql(database, waiting).is_empty()).then_some(())
     });
+    assert!(is_below_floor(&world, mariadb, database));
     let two = Running::start(&world, &config);
     until("both to have taken over", LIMIT, || {
         (checkpoint(mariadb, database).1 >= epoch + 3).then_some(())
