@@ -10,6 +10,8 @@ mod crashes;
 mod operators;
 #[path = "mirror/refusals.rs"]
 mod refusals;
+#[path = "mirror/rescans.rs"]
+mod rescans;
 #[path = "mirror/rows.rs"]
 mod rows;
 #[path = "mirror/world.rs"]

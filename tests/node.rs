@@ -25,8 +25,8 @@ use lastword::{
     },
     protocol::{Delta, Receiver, Want},
     store::{
-        LocalBatch, LocalWrite, MergeReport, Moving, OpenError, Operation, RemoteBatch, Request,
-        Store, StoreConfig, Writer,
+        LocalBatch, LocalWrite, MergeReport, Moving, OpenError, Operation, Reconciled, RemoteBatch,
+        Request, Store, StoreConfig, Writer,
     },
 };
 use tokio::task::JoinHandle;
@@ -485,6 +485,34 @@ async fn a_follower_that_keeps_up_gets_each_commit_once_and_from_memory() {
     follower.known(&written.session);
     let mut delta = follower.begin().unwrap().delta().unwrap();
     assert_eq!(keys(&rows_of(&mut delta)), ["new"]);
+}
+
+#[tokio::test]
+async fn who_stands_below_the_floor_gets_nothing_until_it_has_taken_away_what_died() {
+    let node = node_on(&Disks::default(), |_| {}).await;
+    node.write(vec![put("k", "v")]).await.unwrap();
+    let peer = Origin::from_bytes([9; 16]);
+    let up_to = |hlc| Heads::from_iter([(peer, Hlc::from_bits(hlc))]);
+    let raise_floor = |hlc| {
+        let [dead, doubtful, renew] = [const { Vec::new() }; 3];
+        let (claim, floor) = (up_to(hlc), up_to(hlc));
+        node.reconcile(Reconciled { sender: peer, dead, doubtful, renew, claim, floor })
+    };
+    raise_floor(50).await.unwrap();
+    let mut follower = Follower::new(&node, Heads::new());
+    assert!(follower.begin().unwrap().delta().is_none());
+    follower.taken_away(up_to(50));
+    assert!(follower.changed().await);
+    // More died before it was passed on: what was taken away does not make up for that.
+    raise_floor(51).await.unwrap();
+    assert!(follower.begin().unwrap().delta().is_none());
+    follower.taken_away(up_to(51));
+    let mut delta = follower.begin().unwrap().delta().unwrap();
+    // All above where it stood, no less.
+    assert_eq!(keys(&rows_of(&mut delta)), ["k"]);
+    follower.finish(&delta);
+    raise_floor(52).await.unwrap();
+    assert!(follower.begin().unwrap().delta().is_none());
 }
 
 #[tokio::test]

@@ -158,6 +158,10 @@ fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock
             size(mirror.behind_bytes)
         ),
     );
+    if !mirror.rescan_table.is_empty() {
+        let table = one_line(&mirror.rescan_table);
+        text.line("Rescanning", format!("table {table}, {} so far", rows(mirror.rescan_rows)));
+    }
     text.line("Applied", rows(mirror.rows_applied));
     text.line(
         "Rejected",

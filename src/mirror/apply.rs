@@ -131,16 +131,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn delete(
+    /// Deletes what is dead; gives how many rows stood there.
+    pub(super) async fn delete(
         &mut self,
         table: &TableName,
         exact: bool,
         dead: &[Dead],
-    ) -> Result<(), MirrorError> {
+    ) -> Result<u64, MirrorError> {
+        let mut rows = 0;
         for some in in_powers_of_two(dead) {
-            self.mysql.execute(statement::delete(table, exact, some)).await?;
+            rows += self.mysql.execute(statement::delete(table, exact, some)).await?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// Inserts or updates rows; those that MySQL refuses one by one are added to `refused`.

@@ -11,6 +11,8 @@ pub struct Config {
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
     pub batch_bytes_max: usize,
+    /// How many rows a rescan reads from MySQL at a time.
+    pub rescan_rows_max: usize,
     /// How long connecting may take.
     pub connect_max: Duration,
     /// How long a statement may take; then the connection counts as lost.
@@ -53,6 +55,7 @@ impl Config {
             target,
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
+            rescan_rows_max: 10_000,
             connect_max: Duration::from_secs(10),
             statement_max: Duration::from_secs(30),
             retry_min: Duration::from_millis(100),

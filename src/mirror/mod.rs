@@ -4,6 +4,7 @@
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
 //!                     |              mapping.rs   which row is written, deleted, set aside
 //!                     |              statement.rs the SQL
+//!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
@@ -22,6 +23,7 @@ mod config;
 mod error;
 mod mapping;
 mod mysql;
+mod rescan;
 mod session;
 mod shape;
 mod statement;
@@ -40,8 +42,8 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, Target};
 
 use crate::{
-    model::Heads,
-    node::{LastError, MirrorHandle, MirrorReport, Node},
+    model::{Heads, TableName},
+    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan},
 };
 use error::MirrorError;
 use session::Session;
@@ -125,6 +127,12 @@ impl Report {
         self.mirror.update(|mirror| mirror.position = Some(position.clone()));
     }
 
+    /// A rescan has looked at so many rows of this table; `None`: it is over.
+    fn rescans(&self, at: Option<(&TableName, u64)>) {
+        let rescan = at.map(|(table, rows)| Rescan { table: table.clone(), rows });
+        self.mirror.update(|mirror| mirror.rescan = rescan);
+    }
+
     fn applied(&self, rows: u64) {
         self.mirror.update(|mirror| mirror.rows_applied += rows);
     }
@@ -145,6 +153,7 @@ impl Report {
         self.mirror.update(|mirror| {
             mirror.connected = connected;
             mirror.applying = false;
+            mirror.rescan = None;
             mirror.last_error = Some(LastError { message: error.to_string(), at_ms: now_ms });
         });
     }
@@ -155,6 +164,7 @@ impl Drop for Report {
         self.mirror.update(|mirror| {
             mirror.connected = false;
             mirror.applying = false;
+            mirror.rescan = None;
         });
     }
 }

@@ -5,6 +5,8 @@
 //!                                                    ^------------------------'
 //! ```
 //!
+//! Where MySQL stands below the store's floor, a [rescan](super::rescan) comes before the changes.
+//!
 //! **Invariant.** `position` is what the checkpoint in MySQL says, and MySQL holds, of every row
 //! of the store at or below it, that version or a later one. It goes from page to page: within a
 //! scan of the store to how far the scan came, at its end to the heads of its moment.
@@ -30,7 +32,7 @@ use super::{
 };
 use crate::{
     model::{Heads, Origin, TableName},
-    node::{Begun, FollowDelta, Follower, Node, Page},
+    node::{FollowDelta, Follower, Node, Page},
     store::StoreError,
 };
 
@@ -224,19 +226,25 @@ impl<'m> Session<'m> {
         let (rows_max, bytes_max) = (self.config.batch_rows_max, self.config.batch_bytes_max);
         let began = Instant::now();
         let mut passed = 0;
-        let mut delta: FollowDelta;
-        let mut page: Page;
-        (follower, delta, page) = read(move || {
-            let mut delta = loop {
-                match follower.begin()? {
-                    Begun::Delta(delta) => break delta,
-                    Begun::BelowFloor | Begun::Waiting => follower.begin_anew(),
-                }
-            };
-            let page = delta.page(rows_max, bytes_max)?;
-            Ok((follower, delta, page))
-        })
-        .await?;
+        let (mut delta, mut page): (FollowDelta, Page) = loop {
+            let begun;
+            (follower, begun) = read(move || {
+                let begun = match follower.begin()?.delta() {
+                    Some(mut delta) => {
+                        let page = delta.page(rows_max, bytes_max)?;
+                        Some((delta, page))
+                    }
+                    // Below the floor: a mirror asks for no reconciliation.
+                    None => None,
+                };
+                Ok((follower, begun))
+            })
+            .await?;
+            match begun {
+                Some(begun) => break begun,
+                None => follower.taken_away(self.rescan().await?),
+            }
+        };
         loop {
             let mut position = self.position.clone();
             position.join(if page.last { delta.heads() } else { delta.passed() });

@@ -245,6 +245,17 @@ pub(super) fn standing(table: &TableName, keys: &[&Key]) -> Statement {
     Statement::new(sql, keys.iter().map(|&key| key.into()).collect::<Vec<_>>())
 }
 
+/// Which keys stand in the table, with their versions, in the order of its index: `rows_max` of them
+/// behind `after`, where given.
+pub(super) fn keys_after(table: &TableName, after: Option<&[u8]>, rows_max: usize) -> Statement {
+    let place = if after.is_some() { "WHERE k > ? " } else { "" };
+    let after = after.map(|key| Param::Bytes(Bytes::copy_from_slice(key)));
+    Statement::new(
+        format!("SELECT k, hlc, origin FROM `{table}` {place}ORDER BY k LIMIT {rows_max}"),
+        Vec::from_iter(after),
+    )
+}
+
 /// When the next row of the table expires, in milliseconds since the Unix epoch, UTC.
 pub(super) fn next_expiry(table: &TableName) -> Statement {
     Statement::new(
@@ -400,6 +411,8 @@ mod tests {
             delete(&table(), true, &dead),
             delete(&table(), false, &dead),
             standing(&table(), &keys),
+            keys_after(&table(), None, 10),
+            keys_after(&table(), Some(b"k"), 10),
             reject(&table(), &refused, 1),
             unreject(&table(), &keys),
             fence(1, &heads, &heads, 1),

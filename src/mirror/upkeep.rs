@@ -48,6 +48,12 @@ impl Upkeep {
         self.sweep_at.saturating_duration_since(Instant::now())
     }
 
+    /// Rows set aside are tried again at once, from the first on.
+    pub(super) fn retry_now(&mut self) {
+        self.retry_at = Instant::now();
+        self.retry_after = Default::default();
+    }
+
     /// Rows were set aside just now: to try them again at once would be in vain.
     pub(super) fn put_retry_off(&mut self) {
         self.retry_at = self.retry_at.max(Instant::now() + self.retry_wait);

@@ -13,7 +13,8 @@
 //! each is passed on once: what this follower was given before, it is not given again.
 //!
 //! Who stands below the floor of that moment cannot be told by a delta what died: it gets none, and must
-//! be reconciled, from one snapshot that is kept until it has been compared with.
+//! be reconciled, from one snapshot that is kept until it has been compared with; or, a mirror, take
+//! away by itself what the store has not.
 //!
 //! **Invariant.** From memory or from the index, a delta goes origin by origin, each in the order
 //! of its stamps. Who gets a part of it takes an origin that another follows as through, and goes
@@ -47,8 +48,8 @@ pub struct Follower {
     /// The newest commit passed on; `None`: begin with a scan.
     sequence: Option<u64>,
     reconciling: Reconciling,
-    /// Everything is passed on anew, whatever the floor.
-    anew: bool,
+    /// Up to where whoever is followed for holds nothing that died.
+    taken_away: Heads,
     /// There is something to begin with, whether the bell rang or not.
     due: bool,
 }
@@ -73,7 +74,7 @@ impl Follower {
             sender: Sender::new(above.clone(), above),
             sequence: None,
             reconciling: Reconciling::No,
-            anew: false,
+            taken_away: Heads::new(),
             due: true,
         }
     }
@@ -148,7 +149,7 @@ impl Follower {
         // The pulse was read first: the snapshot holds all of its commits, and its floor is that of
         // rows which are gone from it.
         let snapshot = self.node.snapshot();
-        if !self.anew && !self.above().covers(snapshot.floor()) {
+        if !self.holds_nothing_dead(snapshot.floor()) {
             return Ok(Begun::BelowFloor);
         }
         if let Some(mut commits) = recent {
@@ -173,13 +174,17 @@ impl Follower {
         Ok(FollowDelta { reconciled_with: Some(snapshot), ..delta })
     }
 
-    /// Passes everything on once more, from the next delta on: for a consumer that takes away by itself
-    /// what is not there any more.
-    pub fn begin_anew(&mut self) {
-        self.sender.on_want(Heads::new(), self.want_number());
-        self.sequence = None;
+    /// Whoever is followed for has taken away by itself what the store has not, or has dead: up to
+    /// `floor`, the store's floor before that began, it need not be told what died.
+    pub fn taken_away(&mut self, floor: Heads) {
+        self.taken_away = floor;
         self.due = true;
-        self.anew = true;
+    }
+
+    /// Whether what may be gone below `floor` is told by a delta, or need not be.
+    fn holds_nothing_dead(&self, floor: &Heads) -> bool {
+        let told = |origin| self.above().get(origin).max(self.taken_away.get(origin));
+        floor.iter().all(|(origin, hlc)| hlc <= told(origin))
     }
 
     /// Whether rows were committed since the last delta, whoever has them.
@@ -194,7 +199,6 @@ impl Follower {
             self.reconciling = Reconciling::FirstHalfSent;
             return;
         }
-        self.anew = false;
         self.sender.on_sent(&delta.heads);
         self.sequence = Some(delta.sequence);
     }

@@ -281,6 +281,10 @@ impl Upkeep {
 
     async fn purge(&mut self) -> Result<(), UpkeepError> {
         loop {
+            // From before the look at where the mirror stands: a rescan counts on that.
+            let Ok(_turn) = std::sync::Arc::clone(&self.node.shared.turns).try_read_owned() else {
+                return Ok(());
+            };
             let snapshot = self.node.snapshot();
             let horizon = snapshot.horizon();
             let (own, heads) = (self.node.origin(), snapshot.heads());
@@ -294,9 +298,6 @@ impl Upkeep {
             if horizon == Hlc::ZERO || self.tried.as_ref() == Some(&now) {
                 return Ok(());
             }
-            let Ok(_turn) = std::sync::Arc::clone(&self.node.shared.turns).try_read_owned() else {
-                return Ok(());
-            };
             let drift_bound_ms = self.node.drift_bound_ms();
             let purged = match self.node.request(Request::Purge { stable, drift_bound_ms }).await? {
                 Outcome::Purged(purged) => purged,

@@ -76,7 +76,7 @@ pub use pending::{Merging, Writing};
 pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
-    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports,
+    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
 };
 pub use restore::RestoreError;
 pub use status::{

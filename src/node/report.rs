@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    model::{Heads, Origin},
+    model::{Heads, Origin, TableName},
     protocol::Compression,
 };
 
@@ -80,6 +80,15 @@ pub struct PeerReport {
     pub last_error: Option<LastError>,
 }
 
+/// A rescan of MySQL under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescan {
+    /// The table that it is at.
+    pub table: TableName,
+    /// Rows of that table that were looked at.
+    pub rows: u64,
+}
+
 /// How the mirror is.
 #[derive(Clone, Debug, Default)]
 pub struct MirrorReport {
@@ -91,6 +100,8 @@ pub struct MirrorReport {
     pub applying: bool,
     /// What MySQL has, as MySQL says; `None`: not heard yet.
     pub position: Option<Heads>,
+    /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
+    pub rescan: Option<Rescan>,
     /// Rows written to MySQL since the start.
     pub rows_applied: u64,
     /// Rows that stand in `_lastword_rejected`.

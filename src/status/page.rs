@@ -169,6 +169,10 @@ fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
     row(html, "Connected", YesNo(mirror.report.connected))?;
     row(html, "Applying", YesNo(mirror.report.applying))?;
     row(html, "MySQL is behind", Behind(mirror.behind))?;
+    if let Some(rescan) = &mirror.report.rescan {
+        let rows = Count(rescan.rows);
+        row(html, "Rescanning", format_args!("table {}, {rows} rows so far", rescan.table))?;
+    }
     row(html, "Rows applied", Count(mirror.report.rows_applied))?;
     row(html, "Rows rejected", Alarm(mirror.report.rows_rejected))?;
     if !mirror.report.last_rejected_reason.is_empty() {

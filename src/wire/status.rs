@@ -130,6 +130,10 @@ impl From<PeerStatus> for proto::PeerStatus {
 impl From<MirrorStatus> for proto::MirrorStatus {
     fn from(mirror: MirrorStatus) -> proto::MirrorStatus {
         let (last_error, last_error_time) = last_error_out(mirror.report.last_error);
+        let (rescan_table, rescan_rows) = match mirror.report.rescan {
+            Some(rescan) => (rescan.table.to_string(), rescan.rows),
+            None => (String::new(), 0),
+        };
         proto::MirrorStatus {
             target: mirror.report.target,
             connected: mirror.report.connected,
@@ -143,6 +147,8 @@ impl From<MirrorStatus> for proto::MirrorStatus {
             last_error_time,
             last_rejected_reason: mirror.report.last_rejected_reason,
             connects: mirror.report.connects,
+            rescan_table,
+            rescan_rows,
         }
     }
 }

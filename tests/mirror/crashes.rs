@@ -17,13 +17,13 @@ use crate::{
 const KEYS: u64 = 500;
 
 /// Writes, deletes and expiring rows over few keys, until it is told to stop.
-struct Load {
+pub(crate) struct Load {
     task: JoinHandle<u64>,
     stop: CancellationToken,
 }
 
 impl Load {
-    fn start(world: &World) -> Load {
+    pub(crate) fn start(world: &World) -> Load {
         let (node, stop) = (world.node.clone(), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
@@ -49,7 +49,7 @@ impl Load {
     }
 
     /// Ends it; gives how many commits it made.
-    async fn stop(self) -> u64 {
+    pub(crate) async fn stop(self) -> u64 {
         self.stop.cancel();
         self.task.await.unwrap()
     }
@@ -60,7 +60,7 @@ fn random_ms(max: u64) -> Duration {
 }
 
 /// Lets rows that live for moments only expire, so that both sides are at rest.
-fn settle(world: &World, mariadb: &MariaDb, database: &str) {
+pub(crate) fn settle(world: &World, mariadb: &MariaDb, database: &str) {
     until("expired rows to leave", LIMIT, || {
         let due = "SELECT COUNT(*) FROM t WHERE expires_at < UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE";
         world.caught_up();

@@ -104,6 +104,8 @@ fn a_whole_status() {
             rows_rejected: 1,
             last_rejected_reason: "Data too long for column 'v'".to_owned(),
             connects: 1,
+            rescan_table: "sessions".to_owned(),
+            rescan_rows: 20_000,
             ..Default::default()
         }),
     };
@@ -150,6 +152,7 @@ Mirror 127.0.0.1:3306/shop
          Connected: Yes
           Applying: Yes
             Behind: 0.0 s, 0 rows, 0 B
+        Rescanning: table sessions, 20,000 rows so far
            Applied: 133,000 rows
           Rejected: 1 row, the last: Data too long for column 'v'
           Connects: 1
