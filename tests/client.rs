@@ -90,6 +90,34 @@ async fn a_load_has_many_batches_under_way_and_ends_when_its_requests_do() {
 }
 
 #[tokio::test]
+async fn tiny_answers_that_nobody_has_read_yet_leave_the_connection_whole() {
+    /// Fewer than a stream takes in unread: 41 bytes each.
+    const REQUESTS: usize = 40_000;
+    let node = FakeNode::start("fra").await;
+    let mut client = client(&[&node.url]);
+    let (requests, mut answers) = client.bulk_write().await.unwrap();
+    for n in 0..REQUESTS {
+        let put = proto::PutRequest { table: "t".into(), key: "k".into(), ..Default::default() };
+        let put = proto::mutation::Mutation::Put(put);
+        let sent = requests.send(vec![proto::Mutation { mutation: Some(put) }]).await;
+        sent.unwrap_or_else(|error| panic!("request {n}: {error}"));
+        // So that each goes out, and is answered, in a frame of its own.
+        tokio::task::yield_now().await;
+    }
+    // The node answers each at once: all are here, unread.
+    while node.state().writes() < REQUESTS as u64 {
+        tokio::task::yield_now().await;
+    }
+    assert!(client.get("t", "k").await.unwrap().is_some());
+    drop(requests);
+    let mut read = 0;
+    while answers.next().await.unwrap().is_some() {
+        read += 1;
+    }
+    assert_eq!(read, REQUESTS);
+}
+
+#[tokio::test]
 async fn a_read_carries_the_token_of_the_last_answer() {
     let node = FakeNode::start("fra").await;
     let mut client = client(&[&node.url]);

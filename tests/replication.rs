@@ -10,7 +10,11 @@ mod raw_peer;
 #[path = "replication/slow_peer.rs"]
 mod slow_peer;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
 
 use common::proxy::Proxy;
 use lastword::{
@@ -19,8 +23,9 @@ use lastword::{
     protocol::{Compression, SequenceIds},
     replication::{Config, PeerConfig, Replication},
     store::{ScanRange, Store, StoreConfig},
+    wire::windows,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +95,7 @@ async fn site(name: &str, listener: TcpListener, peers: &[SocketAddr], setting: 
     let service = replication.service();
     let stop = shutdown.clone();
     let server = tokio::spawn(async move {
-        tonic::transport::Server::builder()
+        windows::of_server(tonic::transport::Server::builder())
             .add_service(service)
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled())
             .await
@@ -373,7 +378,7 @@ async fn strangers_are_refused_and_both_sides_say_why() {
 
 /// A clock that runs fast.
 #[derive(Debug)]
-struct Ahead(std::sync::atomic::AtomicU64);
+struct Ahead(AtomicU64);
 
 impl WallClock for Ahead {
     fn now_ms(&self) -> u64 {
@@ -422,6 +427,59 @@ async fn a_stranger_with_a_fast_clock_is_met_once_time_allows() {
     assert!((-13_000..-11_000).contains(&offset_ms), "{offset_ms}");
     a.put("k", "x").await;
     until("the row", || b.get("k").is_some()).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+/// A clock that keeps the writer waiting while it is held, as a disk does that cannot keep up.
+#[derive(Debug, Default)]
+struct Held(Mutex<bool>, Condvar);
+
+impl Held {
+    fn hold(&self, held: bool) {
+        *self.0.lock().unwrap() = held;
+        self.1.notify_all();
+    }
+}
+
+impl WallClock for Held {
+    fn now_ms(&self) -> u64 {
+        if std::thread::current().name() == Some("lastword-writer") {
+            let _free = self.1.wait_while(self.0.lock().unwrap(), |held| *held).unwrap();
+        }
+        lastword::node::SystemClock.now_ms()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_stays_up_while_small_deltas_wait_for_a_writer_that_is_held_up() {
+    const ROWS: u64 = 6_000;
+    let (la, lb) = (listener().await, listener().await);
+    let b_at = lb.local_addr().unwrap();
+    let patient = || Setting { silence_max: Some(3 * LIMIT), ..Setting::default() };
+    let clock = Arc::new(Held::default());
+    let a = site("fra", la, &[b_at], patient()).await;
+    let b = site("nyc", lb, &[], Setting { clock: Some(clock.clone()), ..patient() }).await;
+    a.put("first", "x").await;
+    until("the first row", || b.get("first").is_some()).await;
+    let before = a.peers()[0].rows_sent;
+    clock.hold(true);
+    let sent = timeout(LIMIT, async {
+        for n in 0..ROWS {
+            a.put(&format!("{n:04}"), "").await;
+            // Each in a delta of its own.
+            while a.peers()[0].rows_sent <= before + n {
+                let error = &a.peers()[0].last_error;
+                assert!(error.is_none(), "the link broke at row {n}: {error:?}");
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    sent.await.expect("all fit into what comes in unread");
+    assert!(b.rows().len() < 500, "the writer is held up");
+    clock.hold(false);
+    until("all rows", || a.rows() == b.rows()).await;
+    assert_eq!((a.peers()[0].connects, b.peers()[0].connects), (1, 1), "one link throughout");
     a.stop().await;
     b.stop().await;
 }

@@ -51,6 +51,7 @@ use crate::{
             replication_service_server::ReplicationService,
             replication_service_server::ReplicationServiceServer,
         },
+        windows,
     },
 };
 use admin::Admin;
@@ -63,8 +64,6 @@ const CONNECTIONS_MAX: usize = 10_000;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The preface of HTTP/2: who has sent it is through the handshake, and watched by pings.
 const HTTP2_PREFACE_BYTES: usize = 24;
-/// The most streams of one connection.
-const STREAMS_MAX: u32 = 256;
 /// A connection that is silent for so long is asked whether it is there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long it may take to say so.
@@ -146,11 +145,10 @@ pub async fn serve<R: ReplicationService>(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
 
-    let router = Server::builder()
+    let router = windows::of_server(Server::builder())
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME_MAX))
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
         .add_service(Bounded::new(key_value, REQUESTS_IN_FLIGHT_MAX, request_time_max))
         .add_service(
             Bounded::new(admin, ADMIN_REQUESTS_IN_FLIGHT_MAX, request_time_max)

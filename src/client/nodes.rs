@@ -8,8 +8,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::wire::proto::{
-    admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
+use crate::wire::{
+    proto::{
+        admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
+    },
+    windows,
 };
 
 use super::{
@@ -65,7 +68,8 @@ impl Nodes {
                 return Err(wrong(url, format!("is one too many: give at most {NODES_MAX}")));
             }
             let endpoint = Endpoint::from_shared(url.to_owned())
-                .map_err(|_| wrong(url, "is not a URL: write http://HOST:PORT".to_owned()))?
+                .map_err(|_| wrong(url, "is not a URL: write http://HOST:PORT".to_owned()))?;
+            let endpoint = windows::of_endpoint(endpoint)
                 .connect_timeout(options.connect_timeout)
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)

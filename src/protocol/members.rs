@@ -292,6 +292,7 @@ impl Membership {
 mod tests {
     use super::*;
     use crate::model::{Body, BodyParts, Context};
+    use crate::protocol::member_rows::{admission_row, member_row, removal_row, role_in, seal_row};
 
     fn origin(byte: u8) -> Origin {
         Origin::from_bytes([byte; 16])

@@ -20,6 +20,7 @@ use crate::{
             ExchangeRequest, Frame as WireFrame,
             replication_service_client::ReplicationServiceClient,
         },
+        windows,
     },
 };
 
@@ -85,8 +86,8 @@ async fn attempt(
     let connect = |error: tonic::transport::Error| {
         (LinkError::Connect { address: address.to_owned(), reason: innermost(&error) }, false)
     };
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(connect)?
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect)?;
+    let endpoint = windows::of_endpoint(endpoint)
         .connect_timeout(config.connect_max)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(config.silence_max)

@@ -14,6 +14,7 @@
 //! status.rs    the state of a node
 //! verify.rs    whether two nodes have the same rows
 //! error.rs     errors -> canonical codes
+//! windows.rs   how much comes in unread, at both ends of a connection
 //! ```
 //!
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
@@ -32,6 +33,7 @@ pub mod rows;
 pub mod session;
 pub mod status;
 pub mod verify;
+pub mod windows;
 
 /// The generated messages, clients and servers.
 #[expect(missing_docs, reason = "generated")]

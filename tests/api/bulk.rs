@@ -1,10 +1,11 @@
 //! Loads: many batches under way on one stream.
 
-use lastword::wire::proto::{BulkWriteRequest, BulkWriteResponse, Mutation, mutation};
-use tokio_stream::StreamExt;
+use lastword::wire::proto::{BulkWriteRequest, BulkWriteResponse, GetRequest, Mutation, mutation};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::Code;
 
-use crate::served::{Served, insert, put};
+use crate::served::{PATIENCE, Served, insert, put};
 
 fn put_request(key: String, value: String) -> BulkWriteRequest {
     let put = mutation::Mutation::Put(put("t", key, value));
@@ -66,4 +67,38 @@ async fn a_request_that_is_wrong_is_answered_with_its_error_and_the_stream_goes_
     assert!(message.starts_with("mutations[1].put.key: "), "{message}");
     assert!(served.get("t", "half").await.is_none(), "nothing of a wrong request is written");
     assert!(served.get("t", "b").await.is_some());
+}
+
+#[tokio::test]
+async fn loads_of_tiny_requests_whose_answers_nobody_reads_yet_leave_the_connection_whole() {
+    /// As many as a stream takes in unread, nearly: 28 bytes each.
+    const REQUESTS: usize = 30_000;
+    let served = Served::new().await;
+    let mut client = served.patient_client();
+    let mut loads = Vec::new();
+    for load in 0..2 {
+        // A place for one, so that each goes out in a frame of its own.
+        let (requests, queue) = mpsc::channel(1);
+        let answers = client.bulk_write(ReceiverStream::new(queue)).await.unwrap().into_inner();
+        let sent = timeout(PATIENCE, async {
+            for n in 0..REQUESTS {
+                let request = put_request(format!("{load}-{:05}", n % 100), format!("{n:05}"));
+                assert!(requests.send(request).await.is_ok(), "load {load} broke at request {n}");
+            }
+        });
+        sent.await.expect("a load that waits holds up no other");
+        loads.push(answers);
+    }
+    let get = GetRequest { table: "t".into(), key: "0-00000".into(), ..<_>::default() };
+    let row = timeout(PATIENCE, client.get(get)).await.expect("nor a read").unwrap();
+    assert!(row.into_inner().row.is_some());
+    for (load, answers) in loads.into_iter().enumerate() {
+        let mut read = 0;
+        let mut answers = answers.map(|answer| answer.expect("an answer to each request"));
+        while let Some(answer) = answers.next().await {
+            assert_eq!(answer.results[0].key, format!("{load}-{:05}", read % 100));
+            read += 1;
+        }
+        assert_eq!(read, REQUESTS);
+    }
 }

@@ -111,6 +111,14 @@ impl Served {
         KeyValueServiceClient::new(endpoint.connect_lazy())
     }
 
+    /// A client that takes in little of a stream before it has read it, however small the frames are.
+    pub(crate) fn patient_client(&self) -> KeyValueServiceClient<Channel> {
+        let endpoint = endpoint(self.address)
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(64 << 20);
+        KeyValueServiceClient::new(endpoint.connect_lazy())
+    }
+
     pub(crate) async fn put(&self, table: &str, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         self.client.clone().put(put(table, key, value)).await.unwrap();
     }

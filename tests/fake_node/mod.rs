@@ -57,6 +57,13 @@ pub(crate) struct State {
     writes: u64,
 }
 
+impl State {
+    /// How many rows were written.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct FakeNode {
     pub(crate) url: String,
