@@ -135,7 +135,7 @@ impl Node {
     ///
     /// [`WriteError`]: the node stops.
     pub async fn reconcile(&self, end: Reconciled) -> Result<Option<u64>, WriteError> {
-        match self.request(Request::Reconcile(end)).await? {
+        match self.request(Request::Reconcile(Box::new(end))).await? {
             Outcome::Reconciled(rows) => Ok(rows),
             _ => unreachable!("a reconciliation has its own outcome"),
         }

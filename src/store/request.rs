@@ -67,7 +67,7 @@ pub enum Request {
         drift_bound_ms: u64,
     },
     /// A reconciliation has ended.
-    Reconcile(Reconciled),
+    Reconcile(Box<Reconciled>),
 }
 
 /// Another store, as its hello tells.

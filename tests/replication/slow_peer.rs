@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lastword::protocol::Compression;
 use tokio::time::{Instant, timeout};
 
 use super::{Setting, Site, common::proxy::Proxy, listener, put, raw_peer::RawPeer, site, until};
@@ -55,8 +56,13 @@ async fn a_peer_that_stops_reading_holds_up_nobody_and_catches_up_later() {
     let (la, lb, lc) = (listener().await, listener().await, listener().await);
     let a_at = la.local_addr().unwrap();
     let line = Proxy::start(a_at);
-    // The link stays up although nothing passes.
-    let setting = || Setting { silence_max: Some(Duration::from_secs(120)), ..Setting::default() };
+    // The link stays up although nothing passes; and what passes is not made small.
+    let setting = || Setting {
+        silence_max: Some(Duration::from_secs(120)),
+        compression: Compression::Off,
+        compression_accepted: Compression::Off,
+        ..Setting::default()
+    };
     let a = site("fra", la, &[], setting()).await;
     let b = site("nyc", lb, &[a_at], setting()).await;
     let c = site("sin", lc, &[line.address()], setting()).await;
@@ -130,5 +136,7 @@ async fn a_peer_that_stops_reading_does_not_keep_the_room_of_what_was_replaced()
         let delta = peer.next_rows().await;
         newest = delta.rows.iter().any(|row| row.body.ends_with(b"kkkk"));
     }
+    // The server ends with its connections, and this one is still read from.
+    drop(peer);
     a.stop().await;
 }

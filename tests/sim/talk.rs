@@ -285,7 +285,7 @@ impl Cluster {
             Reconcile::End(end_of_it) => {
                 self.tally.died_elsewhere += end_of_it.dead.len() as u64;
                 self.tally.reconciliations += 1;
-                let outcomes = self.try_apply(site, &[Request::Reconcile(end_of_it)])?;
+                let outcomes = self.try_apply(site, &[Request::Reconcile(Box::new(end_of_it))])?;
                 self.sites[site].reconciling = None;
                 if matches!(outcomes[..], [Outcome::Reconciled(None)]) {
                     self.end_link(link);

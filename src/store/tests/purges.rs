@@ -168,7 +168,7 @@ fn what_died_elsewhere_goes_with_the_claim_unless_it_was_written_anew() {
         claim: heads(&[(2, at(0, 90))]),
         floor: heads(&[(2, at(0, 30))]),
     };
-    let applied = site.apply(&[Request::Reconcile(end)]);
+    let applied = site.apply(&[Request::Reconcile(Box::new(end))]);
     assert!(matches!(applied.outcomes[..], [Outcome::Reconciled(Some(1))]));
     assert_eq!(applied.rows_removed, 1);
     site.check();
