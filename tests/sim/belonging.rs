@@ -41,7 +41,8 @@ impl Cluster {
 
     /// Purges what may go.
     pub(super) fn purge(&mut self, site: usize) -> Step {
-        if self.sites[site].reconciling.is_some() {
+        let is_beside_another = self.rule == Rule::PurgeBesideReconciliation;
+        if self.sites[site].reconciling.is_some() && !is_beside_another {
             return Ok(());
         }
         let stable = match self.rule {
@@ -134,6 +135,10 @@ impl Cluster {
             self.tally.restored += 1;
         } else {
             self.tally.rejoined += 1;
+        }
+        if set_back && self.rule == Rule::RestoredKeepsOrigin {
+            self.sites[site].start();
+            return Ok(());
         }
         self.origins += 1;
         let fresh = Origin::from_bytes([100 + self.origins; 16]);

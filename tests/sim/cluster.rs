@@ -223,6 +223,22 @@ impl Cluster {
         self.apply(site, &[request])
     }
 
+    /// A client deletes rows at some member.
+    pub(super) fn tidy_up(&mut self) -> Step {
+        let members = self.members();
+        if members.is_empty() {
+            return Ok(());
+        }
+        let site = self.dice.pick(&members);
+        let table = TableName::of_client("t").unwrap();
+        let deletes = (0..self.keys).map(|key| {
+            let key = Key::new(format!("k{key}")).unwrap();
+            LocalWrite { table: table.clone(), operation: Operation::Delete { key } }
+        });
+        let request = self.local(site, deletes.collect());
+        self.apply(site, &[request])
+    }
+
     pub(super) fn advance(&mut self, site: usize) -> Step {
         self.apply(site, &[Request::Advance])
     }
