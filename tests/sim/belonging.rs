@@ -62,7 +62,12 @@ impl Cluster {
         let snapshot = self.sites[site].snapshot();
         // An operator does not seal a site that is still alone.
         let alone = snapshot.members().remaining().count() < 2;
-        if !alone && !snapshot.members().has_seal() && !self.refuses(site) {
+        // Nor a part of a cluster whose other part somebody has sealed.
+        let sealed_elsewhere = self.sites.iter().any(|other| {
+            let is_known = |origin| snapshot.members().get(origin).is_some();
+            other.is_up() && other.snapshot().members().has_seal() && !is_known(other.origin())
+        });
+        if !alone && !sealed_elsewhere && !snapshot.members().has_seal() && !self.refuses(site) {
             self.tally.seals += 1;
             self.write_system(site, seal_row())?;
         }
