@@ -98,13 +98,8 @@ fn wrong_rules_are_found_out() {
         Rule::UndurableHead,
         Rule::TaintForgotten,
         Rule::StaleOwnHead,
-        Rule::NoFloor,
-        Rule::FloorWhenAsked,
         Rule::NoFirstHalf,
         Rule::FirstHalfWithoutTombstones,
-        Rule::ReconcileDeletesFirst,
-        Rule::ReconcileBesideOthers,
-        Rule::PurgeBesideReconciliation,
         Rule::PurgeBelowHorizon,
         Rule::TellsBeforeRenewal,
         Rule::RestoredKeepsOrigin,
@@ -115,19 +110,27 @@ fn wrong_rules_are_found_out() {
     }
 }
 
-/// So are those that chance would need thousands of histories for.
+/// So are those that chance would need thousands of histories for. Some stories are for rules of the
+/// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Rule); 3] = [
-        (stories::tentative_is_for_one_sender, Rule::TentativeOfAnyone),
-        (stories::rows_sent_are_no_cursor, Rule::CursorAtHighestRow),
-        (stories::memory_goes_origin_by_origin, Rule::CommitOrder),
+    let stories: [(Story, Option<Rule>); 8] = [
+        (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
+        (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
+        (stories::memory_goes_origin_by_origin, Some(Rule::CommitOrder)),
+        (stories::newcomer_reconciles_with_who_did_not_know_it, Some(Rule::NoFloor)),
+        (stories::newcomer_reconciles_with_who_did_not_know_it, Some(Rule::ReconcileDeletesFirst)),
+        (stories::floor_rises_under_an_open_link, Some(Rule::FloorWhenAsked)),
+        (stories::nothing_comes_in_beside_a_reconciliation, Some(Rule::ReconcileBesideOthers)),
+        (stories::what_died_arrives_late, None),
     ];
     for (story, wrong) in stories {
         if let Err(violation) = story(Rule::Sound) {
             panic!("the sound rule, against {wrong:?}: {}", violation.0);
         }
-        assert!(story(wrong).is_err(), "{wrong:?} is not found out");
+        if let Some(wrong) = wrong {
+            assert!(story(wrong).is_err(), "{wrong:?} is not found out");
+        }
     }
 }
 

@@ -41,8 +41,7 @@ impl Cluster {
 
     /// Purges what may go.
     pub(super) fn purge(&mut self, site: usize) -> Step {
-        let is_beside_another = self.rule == Rule::PurgeBesideReconciliation;
-        if self.sites[site].reconciling.is_some() && !is_beside_another {
+        if self.sites[site].reconciling.is_some() {
             return Ok(());
         }
         let stable = match self.rule {

@@ -223,6 +223,13 @@ impl Cluster {
         self.apply(site, &[request])
     }
 
+    /// One row, gone.
+    pub(super) fn delete(&mut self, site: usize, key: &'static str) -> Step {
+        let (table, key) = (TableName::of_client("t").unwrap(), Key::new(key).unwrap());
+        let request = self.local(site, vec![LocalWrite { table, operation: Operation::Delete { key } }]);
+        self.apply(site, &[request])
+    }
+
     /// A client deletes rows at some member.
     pub(super) fn tidy_up(&mut self) -> Step {
         let members = self.members();

@@ -69,8 +69,6 @@ pub(crate) enum Rule {
     FirstHalfWithoutTombstones,
     /// It deletes at once, and claims later.
     ReconcileDeletesFirst,
-    /// Dead rows are purged while a reconciliation is under way.
-    PurgeBesideReconciliation,
     /// A store that was set back goes on under the origin it had.
     RestoredKeepsOrigin,
     /// Who is admitted is followed before it has written anew what it had.

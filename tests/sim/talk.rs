@@ -285,7 +285,7 @@ impl Cluster {
                     let (claim, floor) = (Heads::new(), Heads::new());
                     let deletes = Reconciled { claim, floor, ..end_of_it.clone() };
                     self.apply(site, &[Request::Reconcile(deletes)])?;
-                    if self.dice.chance(50) {
+                    if self.tally.reconciliations_begun % 2 == 0 {
                         self.end_link(link);
                         return Ok(());
                     }
