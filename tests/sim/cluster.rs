@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lastword::{
-    model::{Heads, Key, Row, TableName, Version},
+    model::{Heads, Key, Origin, Row, TableName, Version},
     protocol::{SequenceIds, Standing, SystemRow, member_row},
     store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
@@ -25,6 +25,8 @@ pub(super) struct Cluster {
     pub(super) rule: Rule,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
+    /// Since then nobody writes any more, and nothing goes wrong.
+    pub(super) calm_since_ms: u64,
     pub(super) sites: Vec<Site>,
     pub(super) links: Vec<Link>,
     pub(super) tally: Tally,
@@ -53,6 +55,7 @@ impl Cluster {
             rule,
             dice,
             now_ms: NOON_MS,
+            calm_since_ms: 0,
             oracle: Oracle::default(),
             sites: Vec::new(),
             links: Vec::new(),
@@ -107,6 +110,7 @@ impl Cluster {
         }
         // Whatever was stamped ahead of time lies behind now.
         self.now_ms += 2 * WILD_MS.unsigned_abs();
+        self.calm_since_ms = self.now_ms;
     }
 
     pub(super) fn check_stores(&self) -> Step {
@@ -137,13 +141,36 @@ impl Cluster {
             members.iter().map(|site| (*site, self.sites[*site].store())).collect();
         let all: Vec<&Store> =
             self.sites.iter().filter(|site| site.is_up()).map(Site::store).collect();
-        let judged = self.oracle.check_end(&stores, &all);
+        let judged = self.check_all_done(&members);
+        let judged = judged.and_then(|()| self.oracle.check_end(&stores, &all));
         judged.map_err(|Violation(what)| Violation(format!("{what}\n{}", self.describe())))
+    }
+
+    /// In the end nothing is left to do, in a sealed cluster: every removal is complete, and what is dead is
+    /// purged.
+    fn check_all_done(&self, members: &[usize]) -> Step {
+        for site in members {
+            let snapshot = self.sites[*site].snapshot();
+            let heads = snapshot.heads();
+            if !snapshot.members().is_sealed(heads) {
+                continue;
+            }
+            let open = |origin: &Origin| !heads.get(*origin).is_closed();
+            let removed = snapshot.members().iter().filter(|(_, member)| member.removal.is_some());
+            if let Some(origin) = removed.map(|(origin, _)| origin).find(open) {
+                return Err(Violation(format!("site {site} never closes {origin}")));
+            }
+            let dead = snapshot.count_dead(self.now_ms, 1).unwrap();
+            if dead > 0 {
+                return Err(Violation(format!("site {site} never purges what is dead")));
+            }
+        }
+        Ok(())
     }
 
     /// How each site sees the cluster, for whoever looks into a violation.
     pub(super) fn describe(&self) -> String {
-        let short = |origin: lastword::model::Origin| origin.as_bytes()[0];
+        let short = |origin: Origin| origin.as_bytes()[0];
         let vector = |heads: &Heads| -> Vec<String> {
             heads.iter().map(|(o, hlc)| format!("{}:{hlc}", short(o))).collect()
         };
@@ -316,6 +343,8 @@ impl Cluster {
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;
         }
+        let own = self.sites[site].origin();
+        self.oracle.says(own, applied.heads.get(own));
         let judged = self.oracle.check_heads(site, &applied.heads, self.renews(site));
         judged.map_err(|Violation(what)| {
             Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
@@ -403,10 +432,11 @@ impl Cluster {
                 self.note(site, request, outcome, &heads)?;
             }
             self.note_own(site, &applied.rows, &heads)?;
-            self.oracle.check_heads(site, &applied.heads, self.renews(site))?;
         }
         self.crash(site);
         self.sites[site].start();
+        let own = self.sites[site].origin();
+        self.oracle.says(own, self.sites[site].heads().get(own));
         if applied.is_err() {
             self.find(site, &place, &requests[1], &heads)?;
         }

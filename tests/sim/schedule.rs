@@ -433,14 +433,23 @@ impl History {
         self.calm_round()?;
         self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
         if self.plan.members {
-            // What is owed is owed in turn, from one end of the cluster to the other.
-            for _ in 0..3 * left.len() {
-                self.upkeep_and_word()?;
-                self.calm_round()?;
+            self.settle(3 * left.len())?;
+            // An operator removes who is gone for good, or cannot come in for want of such a one.
+            while self.cluster.remove_the_gone()? {
+                self.settle(2 * left.len())?;
             }
             for &site in &left {
                 self.cluster.purge(site)?;
             }
+            self.calm_round()?;
+        }
+        Ok(())
+    }
+
+    /// What is owed is owed in turn, from one end of the cluster to the other.
+    fn settle(&mut self, rounds: usize) -> Result<(), Violation> {
+        for _ in 0..rounds {
+            self.upkeep_and_word()?;
             self.calm_round()?;
         }
         Ok(())

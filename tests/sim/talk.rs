@@ -24,6 +24,9 @@ const COMPARISON_BYTES: usize = ranges::MESSAGE_BYTES_MIN;
 impl Cluster {
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         let [ours, theirs] = [self.hello(a), self.hello(b)];
+        for hello in [&ours, &theirs] {
+            self.oracle.says(hello.origin, hello.heads.get(hello.origin));
+        }
         self.links_made += 1;
         let end = |site, hello| End { site, hello, greeting: Greeting::Hello, talk: None };
         self.links.push(Link {
