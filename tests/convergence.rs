@@ -104,9 +104,8 @@ fn wrong_rules_are_found_out() {
         Rule::TellsBeforeRenewal,
         Rule::RestoredKeepsOrigin,
     ] {
-        let begin = std::time::Instant::now();
-        let found = (0..WRONG_HISTORIES_MAX).find(|seed| run(*seed, rule, &Plan::ROUGH).is_err());
-        println!("{rule:?} {found:?} {:?}", begin.elapsed());
+        let found = (0..WRONG_HISTORIES_MAX).any(|seed| run(seed, rule, &Plan::ROUGH).is_err());
+        assert!(found, "{rule:?} is not found out: the oracle is blind");
     }
 }
 
@@ -114,7 +113,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 8] = [
+    let stories: [(Story, Option<Rule>); 10] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
         (stories::memory_goes_origin_by_origin, Some(Rule::CommitOrder)),
@@ -122,6 +121,8 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (stories::newcomer_reconciles_with_who_did_not_know_it, Some(Rule::ReconcileDeletesFirst)),
         (stories::floor_rises_under_an_open_link, Some(Rule::FloorWhenAsked)),
         (stories::nothing_comes_in_beside_a_reconciliation, Some(Rule::ReconcileBesideOthers)),
+        (stories::floor_outlives_a_restart, Some(Rule::NoFloor)),
+        (stories::who_is_not_heard_of_holds_up, None),
         (stories::what_died_arrives_late, None),
     ];
     for (story, wrong) in stories {

@@ -141,6 +141,12 @@ impl Stage {
         (link, usize::from(cluster.links[link].ends[0].site != from))
     }
 
+    /// A node stops and starts again; its store loses nothing.
+    fn restart(&mut self, site: usize) {
+        self.0.crash(site);
+        self.0.sites[site].start();
+    }
+
     /// Purges what may go at a site: something must.
     fn purge(&mut self, site: usize) -> Result<(), Violation> {
         let before = self.0.tally.rows_purged;
@@ -214,6 +220,34 @@ pub(crate) fn newcomer_reconciles_with_who_did_not_know_it(rule: Rule) -> Result
     stage.purge(1)?;
     stage.pull(1, newcomer, None)?;
     assert!(stage.0.tally.died_elsewhere == 1 || rule != Rule::Sound, "the story is idle");
+    stage.0.check_stores()
+}
+
+/// The floor is there after a restart.
+pub(crate) fn floor_outlives_a_restart(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 2)?;
+    let newcomer = newcomer_below_the_floor(&mut stage)?;
+    stage.pull(1, 0, None)?;
+    stage.purge(1)?;
+    stage.restart(1);
+    stage.pull(1, newcomer, None)?;
+    stage.0.check_stores()
+}
+
+/// Who was not heard of since the start has perhaps not heard of a deletion: it is not purged.
+pub(crate) fn who_is_not_heard_of_holds_up(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.put(2, "row")?;
+    stage.pull(2, 1, None)?;
+    stage.delete(1, "row")?;
+    for site in [0, 2] {
+        stage.advance(site)?;
+        stage.pull(site, 1, None)?;
+    }
+    stage.restart(1);
+    stage.pull(0, 1, None)?;
+    stage.pull(1, 0, None)?;
+    stage.0.purge(1)?;
     stage.0.check_stores()
 }
 
