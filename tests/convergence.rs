@@ -5,6 +5,10 @@
 //! and tells what happens.
 
 #![allow(clippy::print_stdout, reason = "seeds and violations are for whoever looks into one")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "which seeds, and for how long, is for this test to say"
+)]
 
 #[path = "common/dice.rs"]
 mod dice;
@@ -17,6 +21,7 @@ use std::{
     panic,
     sync::atomic::{AtomicU64, Ordering},
     thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use sim::{
@@ -29,6 +34,9 @@ const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --igno
 
 /// So many histories with everything that can go wrong.
 const ROUGH_HISTORIES: u64 = 250;
+/// So many more that are others at each run, where there is time for them.
+const FRESH_HISTORIES: u64 = 1_000;
+const FRESH_TIME_MAX: Duration = Duration::from_secs(200);
 /// Within so many histories a wrong rule is found out.
 const WRONG_HISTORIES_MAX: u64 = 600;
 
@@ -151,6 +159,22 @@ fn what_arrived_before_a_cut_is_not_sent_again() {
     let tally = play(0..60, &plan);
     assert!(tally.cuts > 60 && tally.resumes > 20, "{tally:?}");
     assert_eq!(tally.rows_sent_again, 0, "{tally:?}");
+}
+
+/// Others at each run: what nobody has looked at yet. However slow the machine is, it ends in time.
+#[test]
+fn sites_converge_in_histories_that_were_never_played() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970");
+    // Far from the fixed ones, and short enough to type.
+    let first = 1_000_000 + now.as_millis() as u64 % 1_000_000_000;
+    println!("fresh seeds from {first} on");
+    let until = Instant::now() + FRESH_TIME_MAX;
+    let (mut played, step) = (0, 50);
+    while played < FRESH_HISTORIES && Instant::now() < until {
+        play(first + played..first + played + step, &Plan::ROUGH);
+        played += step;
+    }
+    println!("{played} fresh seeds from {first} on");
 }
 
 /// As many histories as asked: `make sim SEEDS=0..5000`.

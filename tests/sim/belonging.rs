@@ -127,10 +127,10 @@ impl Cluster {
             .remaining()
             .filter(|origin| {
                 // Who is still asking to be taken in has stamped nothing since all clocks went on.
-                let speaks = |site: &Site| site.heads().get(*origin) >= Hlc::at_ms(self.calm_since_ms);
-                let there = |site: &Site| {
-                    !site.removed && site.is_up() && site.is_active() && speaks(site)
-                };
+                let speaks =
+                    |site: &Site| site.heads().get(*origin) >= Hlc::at_ms(self.calm_since_ms);
+                let there =
+                    |site: &Site| !site.removed && site.is_up() && site.is_active() && speaks(site);
                 !self.sites.iter().any(|site| site.origin() == *origin && there(site))
             })
             .collect();

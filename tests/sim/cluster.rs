@@ -20,11 +20,15 @@ use crate::dice::Dice;
 
 /// A commit takes about so many operations of the disk.
 const COMMIT_OPERATIONS_MAX: usize = 30;
+/// So much of a request, and of what became of it, is printed.
+const TRACED_CHARS_MAX: usize = 400;
 
 pub(super) struct Cluster {
     pub(super) rule: Rule,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
+    /// Prints each commit, for whoever looks into a violation.
+    traces: bool,
     /// Since then nobody writes any more, and nothing goes wrong.
     pub(super) calm_since_ms: u64,
     pub(super) sites: Vec<Site>,
@@ -55,6 +59,7 @@ impl Cluster {
             rule,
             dice,
             now_ms: NOON_MS,
+            traces: std::env::var("SIM_TRACE").is_ok(),
             calm_since_ms: 0,
             oracle: Oracle::default(),
             sites: Vec::new(),
@@ -134,9 +139,6 @@ impl Cluster {
         let members = self.members();
         let left = self.sites.iter().filter(|site| !site.removed).count();
         self.tally.left_out += (left - members.len()) as u64;
-        if left > members.len() && std::env::var("SHOW_LEFT_OUT").is_ok() {
-            println!("{}", self.describe());
-        }
         let stores: Vec<(usize, &Store)> =
             members.iter().map(|site| (*site, self.sites[*site].store())).collect();
         let all: Vec<&Store> =
@@ -253,7 +255,8 @@ impl Cluster {
     /// One row, gone.
     pub(super) fn delete(&mut self, site: usize, key: &'static str) -> Step {
         let (table, key) = (TableName::of_client("t").unwrap(), Key::new(key).unwrap());
-        let request = self.local(site, vec![LocalWrite { table, operation: Operation::Delete { key } }]);
+        let request =
+            self.local(site, vec![LocalWrite { table, operation: Operation::Delete { key } }]);
         self.apply(site, &[request])
     }
 
@@ -329,14 +332,10 @@ impl Cluster {
         self.tally.commits += u64::from(applied.committed);
         for (request, outcome) in requests.iter().zip(&applied.outcomes) {
             self.note(site, request, outcome, &heads)?;
-            if std::env::var("SIM_TRACE").is_ok()
-                && !matches!(request, Request::Local(_) | Request::Remote(_) | Request::Advance)
-            {
-                let joining = self.sites[site].snapshot().joining();
-                println!(
-                    "{} site {site}: {request:?}\n    -> {outcome:?}, joining {joining:?}",
-                    self.now_ms
-                );
+            if self.traces && !matches!(request, Request::Advance) {
+                let line = |what: String| what.chars().take(TRACED_CHARS_MAX).collect::<String>();
+                let (asked, done) = (line(format!("{request:?}")), line(format!("{outcome:?}")));
+                println!("{} site {site}: {asked}\n    {done}", self.now_ms);
             }
         }
         self.note_own(site, &applied.rows, &heads)?;

@@ -8,7 +8,9 @@ use lastword::{
         Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender, ViolationError, Want,
         check_hello, ranges,
     },
-    store::{Meeting, Met, Outcome, Reconciled, Reconciliation, RemoteBatch, Request, Step as Reconcile},
+    store::{
+        Meeting, Met, Outcome, Reconciled, Reconciliation, RemoteBatch, Request, Step as Reconcile,
+    },
 };
 
 use super::{
@@ -288,7 +290,7 @@ impl Cluster {
                     let (claim, floor) = (Heads::new(), Heads::new());
                     let deletes = Reconciled { claim, floor, ..end_of_it.clone() };
                     self.apply(site, &[Request::Reconcile(deletes)])?;
-                    if self.tally.reconciliations_begun % 2 == 0 {
+                    if self.tally.reconciliations_begun.is_multiple_of(2) {
                         self.end_link(link);
                         return Ok(());
                     }
