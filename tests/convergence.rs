@@ -121,8 +121,9 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 10] = [
+    let stories: [(Story, Option<Rule>); 11] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
+        (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
         (stories::memory_goes_origin_by_origin, Some(Rule::CommitOrder)),
         (stories::newcomer_reconciles_with_who_did_not_know_it, Some(Rule::NoFloor)),

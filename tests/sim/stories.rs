@@ -170,6 +170,21 @@ pub(crate) fn tentative_is_for_one_sender(rule: Rule) -> Result<(), Violation> {
     stage.0.check_stores()
 }
 
+/// The same gap at 2, whose delta to 3 breaks behind the younger row. The older one comes to 2 later, and
+/// is not among what 3 may skip.
+pub(crate) fn tentative_ends_at_what_the_sender_claims(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::new(rule, 4);
+    stage.put(0, "older")?;
+    stage.put(0, "younger")?;
+    stage.pull(0, 1, None)?;
+    stage.put(1, "older")?;
+    stage.pull(1, 2, Some(1))?;
+    stage.pull(2, 3, Some(1))?;
+    stage.pull(0, 2, None)?;
+    stage.pull(2, 3, None)?;
+    stage.0.check_stores()
+}
+
 /// The same gap at 2, which passes the younger row on to 3. The older one comes to 2 later, and must
 /// still be passed on.
 pub(crate) fn rows_sent_are_no_cursor(rule: Rule) -> Result<(), Violation> {
