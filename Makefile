@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test smoke bench bench-check bench-micro clean
+.PHONY: help setup build demo test sim mutants smoke bench bench-check bench-micro clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,12 @@ test: setup ## everything CI runs: format, lints, tests, documentation, clients
 	else \
 		echo "cargo-deny is not installed: licences and sources were not checked"; \
 	fi
+
+sim: ## many random histories of whole clusters, against the oracle (SEEDS=0..5000)
+	SEEDS=$(or $(SEEDS),0..5000) cargo test --locked --release --test convergence many -- --ignored --exact --nocapture
+
+mutants: ## wrong variants of the source: the oracle must find out each (ONLY=purge: those with purge in their name)
+	scripts/mutants.py $(ONLY)
 
 smoke: setup ## the Python and Node.js clients against two real nodes
 	cargo build --locked

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Hlc, Key, Origin, Role, Row, TableName};
+use crate::model::{Hlc, Key, Origin, Role, Row, TableName, Version};
 
 /// Names and values of the system tables of membership.
 pub struct MemberTables {
@@ -149,13 +149,19 @@ pub(super) fn seal_ack_row(own: Origin) -> SystemRow {
 }
 
 /// The store that a row admits, and its stamp; `None`: the row does something else.
+///
+/// An admission that somebody else than its sponsor wrote anew says that the store is a member, and
+/// nothing of where its stamps begin: it has been stamping since.
 #[must_use]
 pub fn admission_in(row: &Row) -> Option<(Origin, Hlc)> {
-    if row.table != MEMBER_TABLES.admissions || row.body.is_tombstone() {
+    if row.table != MEMBER_TABLES.admissions {
         return None;
     }
     let origin = row.key.as_slice().try_into().ok()?;
-    Some((Origin::from_bytes(origin), row.body.version().hlc))
+    let value = row.body.value()?;
+    let AdmissionValue { sponsor } = serde_json::from_slice(&value).ok()?;
+    let Version { hlc, origin: by } = row.body.version();
+    (sponsor == by.to_string()).then_some((Origin::from_bytes(origin), hlc))
 }
 
 /// What the store `origin` is for, as its own row among these says; where there is none, it serves a site.

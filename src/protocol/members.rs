@@ -17,7 +17,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::member_rows::{
-    MEMBER_TABLES, MemberValue, RemovalAckValue, SystemRow, removal_ack_row, seal_ack_row,
+    MEMBER_TABLES, MemberValue, RemovalAckValue, SystemRow, admission_in, removal_ack_row,
+    seal_ack_row,
 };
 use crate::model::{Heads, Hlc, Origin, Role, Row, Version};
 
@@ -30,6 +31,8 @@ pub struct Member {
     pub role: Role,
     /// The row that admitted it; `None`: it is a founder.
     pub admission: Option<Version>,
+    /// Its stamps lie above this; `None`: it is a founder, or the row that says so was written anew.
+    admitted_at: Option<Hlc>,
     /// The row that removed it.
     pub removal: Option<Version>,
     /// Who acknowledged the removal, and what each had of it.
@@ -49,7 +52,7 @@ impl Member {
     /// Whether it was admitted at a stamp above this one.
     #[must_use]
     pub fn is_admitted_above(&self, hlc: Hlc) -> bool {
-        self.admission.is_some_and(|admission| admission.hlc > hlc)
+        self.admitted_at.is_some_and(|admitted_at| admitted_at > hlc)
     }
 
     /// Since when it has had its present name, or has been admitted.
@@ -127,6 +130,7 @@ impl Membership {
             let member = self.members.entry(origin).or_insert(early);
             if row.table == tables.admissions {
                 member.admission = Some(version);
+                member.admitted_at = admission_in(row).map(|(_, hlc)| hlc);
                 return true;
             }
             member.row = Some(version);
@@ -146,6 +150,10 @@ impl Membership {
             member.seal_ack = Some(version);
         } else if row.table == tables.removal_acks {
             let Some(by) = origin_at(16).copied().map(Origin::from_bytes) else { return false };
+            // What a store that is gone had is not what the others have, whoever writes it anew.
+            if by != version.origin {
+                return true;
+            }
             let ack = serde_json::from_slice::<RemovalAckValue>(&value).ok();
             let hlc = |text: fn(&RemovalAckValue) -> &str| {
                 ack.as_ref().and_then(|ack| text(ack).parse().ok()).unwrap_or_default()
@@ -378,6 +386,22 @@ mod tests {
         assert!(membership.has_acknowledged(origin(3)));
         assert_eq!(membership.horizon(&heads(&[(1, 90), (2, 80), (3, 30)])), hlc(30));
         assert_eq!(membership.owed(origin(3), &heads(&[(1, 90), (3, 30)]), |_| hlc(27)), []);
+        assert!(membership.get(origin(3)).unwrap().is_admitted_above(hlc(29)));
+    }
+
+    #[test]
+    fn what_others_wrote_anew_neither_moves_an_admission_nor_acknowledges() {
+        let mut rows = two_founders();
+        rows.push((2, 30, admission_row(origin(3), origin(1))));
+        rows.push((4, 4, member_row(origin(4), "tyo", Role::Site)));
+        rows.push((2, 31, removal_row(origin(4), "fra")));
+        rows.push((2, 32, removal_ack_row(origin(4), origin(5), hlc(25), hlc(27))));
+        let membership = membership(&rows);
+        assert!(membership.has_acknowledged(origin(3)));
+        assert!(!membership.get(origin(3)).unwrap().is_admitted_above(hlc(1)));
+        assert_eq!(admission_in(&standing(2, 30, &rows[2].2)), None);
+        assert_eq!(admission_in(&standing(1, 30, &rows[2].2)), Some((origin(3), hlc(30))));
+        assert_eq!(membership.get(origin(4)).unwrap().removal_acks.len(), 0);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! How sites come and go: what an operator does, and what each node does by itself once a second.
 
 use lastword::{
-    model::Origin,
-    model::Role,
+    model::{Hlc, Origin, Role},
     protocol::{Frame, Standing, member_row, removal_row, seal_row},
     store::{Outcome, Request},
 };
@@ -10,6 +9,8 @@ use lastword::{
 use super::{
     BOUND_MS, Rule, Violation,
     cluster::{Cluster, Step},
+    oracle::Purge,
+    site::Site,
 };
 
 /// No more sites than these at once.
@@ -62,7 +63,12 @@ impl Cluster {
         let snapshot = self.sites[site].snapshot();
         // An operator does not seal a site that is still alone.
         let alone = snapshot.members().remaining().count() < 2;
-        if !alone && !snapshot.members().has_seal() && !self.refuses(site) {
+        // Nor a part of a cluster whose other part somebody has sealed.
+        let sealed_elsewhere = self.sites.iter().any(|other| {
+            let is_known = |origin| snapshot.members().get(origin).is_some();
+            other.is_up() && other.snapshot().members().has_seal() && !is_known(other.origin())
+        });
+        if !alone && !sealed_elsewhere && !snapshot.members().has_seal() && !self.refuses(site) {
             self.tally.seals += 1;
             self.write_system(site, seal_row())?;
         }
@@ -108,6 +114,38 @@ impl Cluster {
         self.write_system(site, removal_row(origin, &by))
     }
 
+    /// An operator removes the members whose stores are no more, or that cannot come in for want of such
+    /// a one; says whether there was any.
+    pub(super) fn remove_the_gone(&mut self) -> Result<bool, Violation> {
+        let Some(&site) = self.members().first() else { return Ok(false) };
+        let snapshot = self.sites[site].snapshot();
+        if !snapshot.members().has_seal() {
+            return Ok(false);
+        }
+        let gone: Vec<Origin> = snapshot
+            .members()
+            .remaining()
+            .filter(|origin| {
+                // Who is still asking to be taken in has stamped nothing since all clocks went on.
+                let speaks =
+                    |site: &Site| site.heads().get(*origin) >= Hlc::at_ms(self.calm_since_ms);
+                let there =
+                    |site: &Site| !site.removed && site.is_up() && site.is_active() && speaks(site);
+                !self.sites.iter().any(|site| site.origin() == *origin && there(site))
+            })
+            .collect();
+        let by = self.sites[site].name();
+        for origin in &gone {
+            if let Some(stuck) = self.sites.iter_mut().find(|site| site.origin() == *origin) {
+                stuck.removed = true;
+            }
+            self.write_system(site, removal_row(*origin, &by))?;
+        }
+        let removed: Vec<bool> = self.sites.iter().map(|site| site.removed).collect();
+        self.cut_where(|link| link.ends.iter().any(|end| removed[end.site]));
+        Ok(!gone.is_empty())
+    }
+
     pub(super) fn back_up(&mut self, site: usize) {
         // A copy from before it belonged to a cluster is of no use there.
         let snapshot = self.sites[site].snapshot();
@@ -136,6 +174,10 @@ impl Cluster {
         } else {
             self.tally.rejoined += 1;
         }
+        if set_back && self.rule == Rule::RestoredKeepsOrigin {
+            self.sites[site].start();
+            return Ok(());
+        }
         self.origins += 1;
         let fresh = Origin::from_bytes([100 + self.origins; 16]);
         self.sites[site].rejoin(fresh);
@@ -151,7 +193,16 @@ impl Cluster {
         let honest: Vec<u64> = self.sites.iter().map(|site| site.now_ms(self.now_ms)).collect();
         let least_ms = honest.into_iter().min().expect("a site");
         let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
-        let store = self.sites[site].store();
-        self.oracle.removed(site, store, by_purge.then_some(least_ms))
+        let (own, store) = (self.sites[site].origin(), self.sites[site].store());
+        let snapshot = store.snapshot();
+        let remaining: Vec<Origin> = snapshot.members().remaining().collect();
+        let counts = |other: &&Site| {
+            let origin = other.origin();
+            other.is_up() && other.is_active() && origin != own && remaining.contains(&origin)
+        };
+        let others = self.sites.iter().filter(counts);
+        let members = others.map(|other| (other.number, other.heads())).collect();
+        let purge = Purge { at_least_ms: least_ms, members };
+        self.oracle.removed(site, store, by_purge.then_some(&purge))
     }
 }

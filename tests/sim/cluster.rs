@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lastword::{
-    model::{Heads, Key, Role, Row, TableName, Version},
+    model::{Heads, Key, Origin, Role, Row, TableName, Version},
     protocol::{SequenceIds, Standing, SystemRow, member_row},
     store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
@@ -20,11 +20,17 @@ use crate::dice::Dice;
 
 /// A commit takes about so many operations of the disk.
 const COMMIT_OPERATIONS_MAX: usize = 30;
+/// So much of a request, and of what became of it, is printed.
+const TRACED_CHARS_MAX: usize = 400;
 
 pub(super) struct Cluster {
     pub(super) rule: Rule,
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
+    /// Prints each commit, for whoever looks into a violation.
+    traces: bool,
+    /// Since then nobody writes any more, and nothing goes wrong.
+    pub(super) calm_since_ms: u64,
     pub(super) sites: Vec<Site>,
     pub(super) links: Vec<Link>,
     pub(super) tally: Tally,
@@ -53,6 +59,8 @@ impl Cluster {
             rule,
             dice,
             now_ms: NOON_MS,
+            traces: std::env::var("SIM_TRACE").is_ok(),
+            calm_since_ms: 0,
             oracle: Oracle::default(),
             sites: Vec::new(),
             links: Vec::new(),
@@ -107,6 +115,7 @@ impl Cluster {
         }
         // Whatever was stamped ahead of time lies behind now.
         self.now_ms += 2 * WILD_MS.unsigned_abs();
+        self.calm_since_ms = self.now_ms;
     }
 
     pub(super) fn check_stores(&self) -> Step {
@@ -130,20 +139,40 @@ impl Cluster {
         let members = self.members();
         let left = self.sites.iter().filter(|site| !site.removed).count();
         self.tally.left_out += (left - members.len()) as u64;
-        if left > members.len() && std::env::var("SHOW_LEFT_OUT").is_ok() {
-            println!("{}", self.describe());
-        }
         let stores: Vec<(usize, &Store)> =
             members.iter().map(|site| (*site, self.sites[*site].store())).collect();
         let all: Vec<&Store> =
             self.sites.iter().filter(|site| site.is_up()).map(Site::store).collect();
-        let judged = self.oracle.check_end(&stores, &all);
+        let judged = self.check_all_done(&members);
+        let judged = judged.and_then(|()| self.oracle.check_end(&stores, &all));
         judged.map_err(|Violation(what)| Violation(format!("{what}\n{}", self.describe())))
+    }
+
+    /// In the end nothing is left to do, in a sealed cluster: every removal is complete, and what is dead is
+    /// purged.
+    fn check_all_done(&self, members: &[usize]) -> Step {
+        for site in members {
+            let snapshot = self.sites[*site].snapshot();
+            let heads = snapshot.heads();
+            if !snapshot.members().is_sealed(heads) {
+                continue;
+            }
+            let open = |origin: &Origin| !heads.get(*origin).is_closed();
+            let removed = snapshot.members().iter().filter(|(_, member)| member.removal.is_some());
+            if let Some(origin) = removed.map(|(origin, _)| origin).find(open) {
+                return Err(Violation(format!("site {site} never closes {origin}")));
+            }
+            let dead = snapshot.count_dead(self.now_ms, 1).unwrap();
+            if dead > 0 {
+                return Err(Violation(format!("site {site} never purges what is dead")));
+            }
+        }
+        Ok(())
     }
 
     /// How each site sees the cluster, for whoever looks into a violation.
     pub(super) fn describe(&self) -> String {
-        let short = |origin: lastword::model::Origin| origin.as_bytes()[0];
+        let short = |origin: Origin| origin.as_bytes()[0];
         let vector = |heads: &Heads| -> Vec<String> {
             heads.iter().map(|(o, hlc)| format!("{}:{hlc}", short(o))).collect()
         };
@@ -223,6 +252,30 @@ impl Cluster {
         self.apply(site, &[request])
     }
 
+    /// One row, gone.
+    pub(super) fn delete(&mut self, site: usize, key: &'static str) -> Step {
+        let (table, key) = (TableName::of_client("t").unwrap(), Key::new(key).unwrap());
+        let request =
+            self.local(site, vec![LocalWrite { table, operation: Operation::Delete { key } }]);
+        self.apply(site, &[request])
+    }
+
+    /// A client deletes rows at some member.
+    pub(super) fn tidy_up(&mut self) -> Step {
+        let members = self.members();
+        if members.is_empty() {
+            return Ok(());
+        }
+        let site = self.dice.pick(&members);
+        let table = TableName::of_client("t").unwrap();
+        let deletes = (0..self.keys).map(|key| {
+            let key = Key::new(format!("k{key}")).unwrap();
+            LocalWrite { table: table.clone(), operation: Operation::Delete { key } }
+        });
+        let request = self.local(site, deletes.collect());
+        self.apply(site, &[request])
+    }
+
     pub(super) fn advance(&mut self, site: usize) -> Step {
         self.apply(site, &[Request::Advance])
     }
@@ -279,20 +332,18 @@ impl Cluster {
         self.tally.commits += u64::from(applied.committed);
         for (request, outcome) in requests.iter().zip(&applied.outcomes) {
             self.note(site, request, outcome, &heads)?;
-            if std::env::var("SIM_TRACE").is_ok()
-                && !matches!(request, Request::Local(_) | Request::Remote(_) | Request::Advance)
-            {
-                let joining = self.sites[site].snapshot().joining();
-                println!(
-                    "{} site {site}: {request:?}\n    -> {outcome:?}, joining {joining:?}",
-                    self.now_ms
-                );
+            if self.traces && !matches!(request, Request::Advance) {
+                let line = |what: String| what.chars().take(TRACED_CHARS_MAX).collect::<String>();
+                let (asked, done) = (line(format!("{request:?}")), line(format!("{outcome:?}")));
+                println!("{} site {site}: {asked}\n    {done}", self.now_ms);
             }
         }
         self.note_own(site, &applied.rows, &heads)?;
         if applied.rows_removed > 0 {
             self.note_removed(site, requests)?;
         }
+        let own = self.sites[site].origin();
+        self.oracle.says(own, applied.heads.get(own));
         let judged = self.oracle.check_heads(site, &applied.heads, self.renews(site));
         judged.map_err(|Violation(what)| {
             Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
@@ -380,10 +431,11 @@ impl Cluster {
                 self.note(site, request, outcome, &heads)?;
             }
             self.note_own(site, &applied.rows, &heads)?;
-            self.oracle.check_heads(site, &applied.heads, self.renews(site))?;
         }
         self.crash(site);
         self.sites[site].start();
+        let own = self.sites[site].origin();
+        self.oracle.says(own, self.sites[site].heads().get(own));
         if applied.is_err() {
             self.find(site, &place, &requests[1], &heads)?;
         }

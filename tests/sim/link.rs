@@ -36,6 +36,8 @@ pub(super) struct Talk {
     pub(super) ask_at_ms: Option<u64>,
     /// The Want that was answered with "below floor".
     pub(super) refused: Option<u64>,
+    /// The floor when the newest Want came.
+    pub(super) floor_when_asked: Heads,
     /// The snapshot that the peer reconciles with; no delta goes out before its next Want.
     pub(super) reconciled_with: Option<Snapshot>,
     /// The peer's next delta is the first half of a reconciliation.

@@ -61,6 +61,16 @@ pub(crate) enum Rule {
     StaleOwnHead,
     /// Whoever asks gets a delta, whatever has died meanwhile.
     NoFloor,
+    /// Whether a delta may be had is judged when it is asked for, not for each one that follows.
+    FloorWhenAsked,
+    /// A reconciliation leaves out what came after: the other's rows above our heads.
+    NoFirstHalf,
+    /// Its first half leaves out the tombstones.
+    FirstHalfWithoutTombstones,
+    /// It deletes at once, and claims later.
+    ReconcileDeletesFirst,
+    /// A store that was set back goes on under the origin it had.
+    RestoredKeepsOrigin,
     /// Who is admitted is followed before it has written anew what it had.
     TellsBeforeRenewal,
     /// Other links are merged while one is reconciled.

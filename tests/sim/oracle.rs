@@ -6,7 +6,7 @@ use std::{
 };
 
 use lastword::{
-    model::{Heads, Origin, Row, Version},
+    model::{Heads, Hlc, Origin, Row, Version},
     protocol::MEMBER_TABLES,
     store::Store,
 };
@@ -31,6 +31,14 @@ pub(super) struct Written {
     pub(super) expires_at_ms: Option<u64>,
 }
 
+/// A purge, as the oracle is told of it.
+pub(super) struct Purge {
+    /// No clock that counts shows less.
+    pub(super) at_least_ms: u64,
+    /// The members that the store knows, where they can be asked: what each claims.
+    pub(super) members: Vec<(usize, Heads)>,
+}
+
 /// What a store should hold, and what it has met of each row.
 #[derive(Clone, Default)]
 struct View {
@@ -44,6 +52,8 @@ pub(super) struct Oracle {
     views: Vec<View>,
     /// For each site, the most that it ever showed of its heads.
     shown: Vec<Heads>,
+    /// How far each origin ever said to have come itself, or was admitted: nobody may claim more.
+    said: Heads,
     /// What sites had when they were backed up.
     backups: BTreeMap<usize, View>,
     /// Losers whose record was lost with a disk: it was made.
@@ -70,6 +80,11 @@ impl Oracle {
     /// A site speaks for another origin now: what it had shown of the earlier one counts no more.
     pub(super) fn came_back(&mut self, site: usize) {
         self.shown[site] = Heads::new();
+    }
+
+    /// The store `origin` is at `head`, and may say so to others.
+    pub(super) fn says(&mut self, origin: Origin, head: Hlc) {
+        self.said.raise(origin, head);
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -103,6 +118,9 @@ impl Oracle {
         met.insert(version);
         view.standing.insert(place.clone(), version);
         let (place, heads) = (place.clone(), heads.clone());
+        if place.0 == MEMBER_TABLES.admissions {
+            self.says(Origin::from_bytes(place.1.as_slice().try_into().unwrap()), version.hlc);
+        }
         let write = Write { place, tombstone, expires_at_ms, past, heads };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
@@ -143,6 +161,14 @@ impl Oracle {
             return Err(Violation(format!("site {site} showed {shown} and now claims {heads}")));
         }
         self.shown[site].clone_from(heads);
+        if let Some((origin, hlc)) =
+            heads.iter().find(|(origin, hlc)| !hlc.is_closed() && *hlc > self.said.get(*origin))
+        {
+            let said = self.said.get(origin);
+            return Err(Violation(format!(
+                "site {site} claims {origin} up to {hlc}, which itself has only come to {said}"
+            )));
+        }
         let standing = &self.views[site].standing;
         for (version, Write { place, .. }) in &self.writes {
             if heads.includes(*version) && standing.get(place).is_none_or(|have| have < version) {
@@ -214,13 +240,13 @@ impl Oracle {
         self.writes.iter().filter_map(admission)
     }
 
-    /// Rows went from a store without a tombstone: by a purge, whose clocks show `purged_at_ms` at
-    /// least, or by a reconciliation. Each must be dead, and by a purge, known to all who count.
+    /// Rows went from a store without a tombstone: by a purge, or by a reconciliation. What a purge takes
+    /// must be dead, and claimed by all who count.
     pub(super) fn removed(
         &mut self,
         site: usize,
         store: &Store,
-        purged_at_ms: Option<u64>,
+        by_purge: Option<&Purge>,
     ) -> Result<(), Violation> {
         let snapshot = store.snapshot();
         let is_there = |(table, key): &Place| snapshot.get(table, key).unwrap().is_some();
@@ -232,10 +258,16 @@ impl Oracle {
             .collect();
         for (place, version) in went {
             let write = &self.writes[&version];
-            if let Some(now_ms) = purged_at_ms {
-                let expired = write.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            if let Some(Purge { at_least_ms, members }) = by_purge {
+                let expired = write.expires_at_ms.is_some_and(|at_ms| at_ms <= *at_least_ms);
                 if !write.tombstone && !expired {
                     return Err(Violation(format!("site {site} purges {version}: it lives")));
+                }
+                if let Some((other, _)) = members.iter().find(|(_, heads)| !heads.includes(version))
+                {
+                    return Err(Violation(format!(
+                        "site {site} purges {version}, which site {other} does not claim"
+                    )));
                 }
             }
             self.views[site].standing.remove(&place);

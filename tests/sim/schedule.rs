@@ -33,7 +33,9 @@ impl Plan {
 }
 
 /// Rounds in which a calm cluster must come to rest.
-const CALM_ROUNDS_MAX: usize = 2_000;
+const CALM_ROUNDS_MAX: usize = 1_000;
+/// Rounds in a quiet while.
+const QUIET_ROUNDS_MAX: usize = 40;
 /// How wrong a clock may be without anybody noticing.
 const SKEW_MS_MAX: usize = BOUND_MS as usize / 4;
 
@@ -124,6 +126,7 @@ enum Event {
     Remove,
     BackUp,
     ComeBack,
+    Quiet,
 }
 
 /// How often each event comes up in this history: some of them often in one, never in another.
@@ -149,8 +152,9 @@ fn frequencies(dice: &mut Dice, plan: &Plan) -> Vec<(Event, usize)> {
         (Event::Seal, if plan.members { dice.pick(&[0, 1, 4]) } else { 0 }),
         (Event::Found, if plan.members { dice.pick(&[0, 0, 1]) } else { 0 }),
         (Event::Remove, if plan.members { dice.pick(&[0, 1, 2]) } else { 0 }),
-        (Event::BackUp, if plan.members { dice.pick(&[0, 1]) } else { 0 }),
-        (Event::ComeBack, if plan.members { dice.pick(&[0, 1, 2]) } else { 0 }),
+        (Event::BackUp, if plan.members { dice.pick(&[0, 1, 3]) } else { 0 }),
+        (Event::ComeBack, if plan.members { dice.pick(&[0, 1, 3]) } else { 0 }),
+        (Event::Quiet, if plan.members && plan.cuts { dice.pick(&[0, 2, 5]) } else { 0 }),
     ]
 }
 
@@ -173,7 +177,18 @@ impl History {
             Event::Seal if up => cluster.seal(site)?,
             Event::Remove if up => cluster.remove(site)?,
             Event::BackUp if up => cluster.back_up(site),
-            Event::ComeBack => cluster.come_back(site)?,
+            Event::ComeBack => {
+                // Often long after it was removed, or backed up: what it has may have died since.
+                if (cluster.sites[site].removed || cluster.sites[site].has_backup())
+                    && cluster.dice.chance(50)
+                {
+                    for _ in 0..3 {
+                        self.cluster.tidy_up()?;
+                        self.quiet()?;
+                    }
+                }
+                self.cluster.come_back(site)?;
+            }
             Event::Found => {
                 if let Some(new) = cluster.found()? {
                     let beside = cluster.dice.below(new);
@@ -218,6 +233,7 @@ impl History {
                 }
             }
             Event::Pull => self.pull()?,
+            Event::Quiet => self.quiet()?,
             Event::Deliver => {
                 if let Some((link, end)) = self.some_end(|link, end| !link.wires[end].is_empty()) {
                     self.cluster.deliver(link, end)?;
@@ -329,7 +345,7 @@ impl History {
         self.cluster.calm(true);
         self.connect_all();
         for round in 0..6 {
-            while self.round()? {}
+            self.rest()?;
             if round == 1 {
                 self.cluster.seal(0)?;
             }
@@ -342,10 +358,45 @@ impl History {
         Ok(())
     }
 
+    /// Some of the sites exchange for a while, with nothing in the way: what all of them have may go, and who
+    /// comes is taken in. The others are away.
+    fn quiet(&mut self) -> Result<(), Violation> {
+        let away_percent = self.cluster.dice.pick(&[0, 10, 40]);
+        let away: Vec<usize> = (0..self.cluster.sites.len())
+            .filter(|site| {
+                !self.cluster.sites[*site].is_up() || self.cluster.dice.chance(away_percent)
+            })
+            .collect();
+        let is_there = |sites: [usize; 2]| sites.iter().all(|site| !away.contains(site));
+        self.cluster.cut_where(|link| !is_there([link.ends[0].site, link.ends[1].site]));
+        for &(a, b) in &self.edges {
+            let cluster = &mut self.cluster;
+            if is_there([a, b]) && !cluster.links.iter().any(|link| link.joins(a, b)) {
+                cluster.connect(a, b);
+            }
+        }
+        let trouble = std::mem::take(&mut self.cluster.trouble);
+        for _ in 0..self.cluster.dice.pick(&[1, 2, 4]) {
+            for _ in 0..QUIET_ROUNDS_MAX {
+                if !self.round()? {
+                    break;
+                }
+            }
+            self.upkeep_and_word()?;
+        }
+        for site in 0..self.cluster.sites.len() {
+            if self.cluster.sites[site].is_up() && self.cluster.dice.chance(50) {
+                self.cluster.purge(site)?;
+            }
+        }
+        self.cluster.trouble = trouble;
+        Ok(())
+    }
+
     /// Each site does what is due, and says what it knows of the others.
     fn upkeep_and_word(&mut self) -> Result<(), Violation> {
         for site in 0..self.cluster.sites.len() {
-            if !self.cluster.sites[site].removed {
+            if !self.cluster.sites[site].removed && self.cluster.sites[site].is_up() {
                 self.cluster.upkeep(site)?;
             }
         }
@@ -382,14 +433,23 @@ impl History {
         self.calm_round()?;
         self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
         if self.plan.members {
-            // What is owed is owed in turn, from one end of the cluster to the other.
-            for _ in 0..3 * left.len() {
-                self.upkeep_and_word()?;
-                self.calm_round()?;
+            self.settle(3 * left.len())?;
+            // An operator removes who is gone for good, or cannot come in for want of such a one.
+            while self.cluster.remove_the_gone()? {
+                self.settle(2 * left.len())?;
             }
             for &site in &left {
                 self.cluster.purge(site)?;
             }
+            self.calm_round()?;
+        }
+        Ok(())
+    }
+
+    /// What is owed is owed in turn, from one end of the cluster to the other.
+    fn settle(&mut self, rounds: usize) -> Result<(), Violation> {
+        for _ in 0..rounds {
+            self.upkeep_and_word()?;
             self.calm_round()?;
         }
         Ok(())
@@ -402,6 +462,11 @@ impl History {
                 self.cluster.upkeep(site)?;
             }
         }
+        self.rest()
+    }
+
+    /// All that is under way arrives.
+    fn rest(&mut self) -> Result<(), Violation> {
         for _ in 0..CALM_ROUNDS_MAX {
             if !self.round()? {
                 return Ok(());

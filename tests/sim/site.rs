@@ -106,6 +106,7 @@ impl Site {
     pub(super) fn restore(&mut self) {
         let backup = self.backup.take().expect("a copy");
         (self.disk, self.log, self.origin) = (backup.disk, backup.log, backup.origin);
+        (self.open, self.known, self.reconciling) = (None, Known::default(), None);
     }
 
     /// The stopped store gets a new origin.

@@ -8,7 +8,9 @@ use lastword::{
         Capabilities, Delta, Frame, Hello, PROTOCOL_VERSION, Receiver, Refusal, Sender,
         ViolationError, Want, check_hello, ranges,
     },
-    store::{Meeting, Met, Outcome, Reconciliation, RemoteBatch, Request, Step as Reconcile},
+    store::{
+        Meeting, Met, Outcome, Reconciled, Reconciliation, RemoteBatch, Request, Step as Reconcile,
+    },
 };
 
 use super::{
@@ -24,6 +26,9 @@ const COMPARISON_BYTES: usize = ranges::MESSAGE_BYTES_MIN;
 impl Cluster {
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         let [ours, theirs] = [self.hello(a), self.hello(b)];
+        for hello in [&ours, &theirs] {
+            self.oracle.says(hello.origin, hello.heads.get(hello.origin));
+        }
         self.links_made += 1;
         let end = |site, hello| End { site, hello, greeting: Greeting::Hello, talk: None };
         self.links.push(Link {
@@ -98,7 +103,9 @@ impl Cluster {
                 self.sites[site].known.learn(peer, &heads);
             }
             Frame::Want(want) => {
+                let floor = self.sites[site].snapshot().floor().clone();
                 let talk = self.talk(link, end);
+                talk.floor_when_asked = floor;
                 talk.reconcile_asked = want.reconcile;
                 talk.sender.on_want(want.heads, want.number);
                 talk.reconciled_with = None;
@@ -234,6 +241,7 @@ impl Cluster {
             delta: None,
             ask_at_ms: None,
             refused: None,
+            floor_when_asked: Heads::new(),
             reconciled_with: None,
             reconcile_asked: false,
             needs_turn: self.must_reconcile(site),
@@ -283,6 +291,15 @@ impl Cluster {
                 Ok(())
             }
             Reconcile::End(end_of_it) => {
+                if self.rule == Rule::ReconcileDeletesFirst {
+                    let (claim, floor) = (Heads::new(), Heads::new());
+                    let deletes = Reconciled { claim, floor, ..end_of_it.clone() };
+                    self.apply(site, &[Request::Reconcile(Box::new(deletes))])?;
+                    if self.tally.reconciliations_begun.is_multiple_of(2) {
+                        self.end_link(link);
+                        return Ok(());
+                    }
+                }
                 self.tally.died_elsewhere += end_of_it.dead.len() as u64;
                 self.tally.reconciliations += 1;
                 let outcomes = self.try_apply(site, &[Request::Reconcile(Box::new(end_of_it))])?;
@@ -478,12 +495,22 @@ impl Cluster {
             return Ok(None);
         }
         if asked {
-            let rows = self.rows_above(site, self.talk_ref(link, end).sender.cursor());
+            let mut rows = self.rows_above(site, self.talk_ref(link, end).sender.cursor());
+            match self.rule {
+                Rule::NoFirstHalf => rows.clear(),
+                Rule::FirstHalfWithoutTombstones => rows.retain(|row| !row.body.is_tombstone()),
+                _ => {}
+            }
             let floor = Some(snapshot.floor().clone());
             self.talk(link, end).reconciled_with = Some(snapshot);
             return Ok(Some(Outgoing { floor, ..Outgoing::new(heads, sequence, rows) }));
         }
-        if !talk.sender.cursor().covers(snapshot.floor()) && self.rule != Rule::NoFloor {
+        let is_below = match self.rule {
+            Rule::NoFloor => false,
+            Rule::FloorWhenAsked => !talk.sender.cursor().covers(&talk.floor_when_asked),
+            _ => !talk.sender.cursor().covers(snapshot.floor()),
+        };
+        if is_below {
             let number = talk.sender.want_number();
             if talk.refused != Some(number) {
                 self.talk(link, end).refused = Some(number);
