@@ -338,6 +338,9 @@ mod tests {
         let applied = site.apply(&[merge_of(peers_rows(32..96, 0))]);
         let [Outcome::Remote(report)] = applied.outcomes[..] else { panic!("{applied:?}") };
         // Its writer had not seen ours.
-        assert_eq!(report, MergeReport { stored: 64, passed_over: 0, conflicts: 32, refused: 0 });
+        assert_eq!(
+            report,
+            MergeReport { stored: 64, passed_over: 0, conflicts: 32, refused: false }
+        );
     }
 }
