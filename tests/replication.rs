@@ -431,6 +431,25 @@ async fn a_stranger_with_a_fast_clock_is_met_once_time_allows() {
     b.stop().await;
 }
 
+/// What a peer's clock is ahead by is measured anew while the link lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_steps_under_a_link_shows() {
+    let (la, lb) = (listener().await, listener().await);
+    let b_at = lb.local_addr().unwrap();
+    let steps = Arc::new(Ahead(0.into()));
+    let setting = Setting { clock: Some(steps.clone()), ..Setting::default() };
+    let a = site("fra", la, &[b_at], setting).await;
+    let b = site("nyc", lb, &[], Setting::default()).await;
+    until("the link", || a.links() == 1 && b.links() == 1).await;
+    let offset_ms = || b.peers()[0].clock_offset_ms.unwrap_or(i64::MAX);
+    assert!(offset_ms().abs() < 1_000, "{}", offset_ms());
+    steps.0.store(5_000, std::sync::atomic::Ordering::Relaxed);
+    until("the step", || (4_000..6_000).contains(&offset_ms())).await;
+    assert_eq!(b.peers()[0].connects, 1, "the link lasted");
+    a.stop().await;
+    b.stop().await;
+}
+
 /// A clock that keeps the writer waiting while it is held, as a disk does that cannot keep up.
 #[derive(Debug, Default)]
 struct Held(Mutex<bool>, Condvar);

@@ -47,6 +47,15 @@ pub enum Frame {
     },
     /// With whom the sender of this frame has a link.
     Linked(Vec<Origin>),
+    /// To be answered at once, with this token.
+    Ping(u64),
+    /// The answer.
+    Pong {
+        /// As in the Ping.
+        token: u64,
+        /// The wall clock of who answers, in milliseconds since the Unix epoch, UTC.
+        wall_ms: u64,
+    },
     /// The stream ends.
     Goodbye(Goodbye),
     /// Of a kind that this node does not know; ignored.

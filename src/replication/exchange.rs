@@ -104,7 +104,6 @@ where
     let not_up = |error: LinkError| (error, false);
     let node = &shared.node;
     let ours = own_hello(node).map_err(|error| not_up(error.into()))?;
-    let hello_sent = Instant::now();
     // A fresh queue has room.
     let _ = out.send(Frame::Hello(ours.clone()).into()).await;
     let theirs = timeout(shared.config.connect_max, read_hello(&mut incoming)).await;
@@ -181,7 +180,7 @@ where
         handle: &handle,
         notes: Notes::default(),
         comparing,
-        hello_sent,
+        since: Instant::now(),
         peer_can: theirs.capabilities,
     };
     let receiving = session.receive(&mut incoming);
@@ -189,8 +188,6 @@ where
     let asking = session.ask(&out, node.calls().open(peer), questions.answered);
     let answering = session.answer(&out, questions.asked);
     let ended = tokio::select! {
-        // The receiving half first: the Want that it leaves at once tells the peer the round trip.
-        biased;
         error = receiving => error,
         error = sending => error,
         error = asking => error,
@@ -348,6 +345,6 @@ async fn say_goodbye<S>(
     .await;
 }
 
-fn difference(theirs_ms: u64, ours_ms: u64) -> i64 {
+pub(super) fn difference(theirs_ms: u64, ours_ms: u64) -> i64 {
     i64::try_from(i128::from(theirs_ms) - i128::from(ours_ms)).unwrap_or(i64::MAX)
 }

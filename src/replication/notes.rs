@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) peer_linked: Option<Vec<Origin>>,
     /// The peer is to know what we have.
     pub(super) ack_due: bool,
+    /// The token of a Ping that is to be answered.
+    pub(super) pong_due: Option<u64>,
     /// We want rows from here on.
     pub(super) own_want: Option<Want>,
     /// A question of ours in a reconciliation, or the answer to one of the peer's.

@@ -23,7 +23,7 @@ use tonic::Status;
 use super::{
     Shared,
     comparing::Comparing,
-    exchange::{LinkError, error_of, next_frame},
+    exchange::{LinkError, difference, error_of, next_frame},
     merges::Merges,
     notes::Notes,
     reconcile::{self, Reconciling},
@@ -62,8 +62,8 @@ pub(super) struct Session<'l> {
     pub(super) handle: &'l PeerHandle,
     pub(super) notes: Notes,
     pub(super) comparing: Comparing,
-    /// When our hello went out.
-    pub(super) hello_sent: Instant,
+    /// Since when the link is up: a Ping's token is its time in microseconds since then.
+    pub(super) since: Instant,
     pub(super) peer_can: Capabilities,
 }
 
@@ -177,11 +177,6 @@ impl Session<'_> {
                 }
                 Frame::Ack(heads) => self.peer_has(&heads),
                 Frame::Want(want) => {
-                    // The first answers our hello.
-                    let round_trip = self.hello_sent.elapsed();
-                    self.handle.update(|report| {
-                        report.round_trip.get_or_insert(round_trip);
-                    });
                     self.notes.leave(|notes| notes.peer_want = Some(want));
                 }
                 Frame::Known(known) => {
@@ -192,12 +187,33 @@ impl Session<'_> {
                 Frame::Linked(origins) => {
                     self.notes.leave(|notes| notes.peer_linked = Some(origins));
                 }
+                Frame::Ping(token) => self.notes.leave(|notes| notes.pong_due = Some(token)),
+                Frame::Pong { token, wall_ms } => self.on_pong(token, wall_ms),
                 Frame::Goodbye(goodbye) => return Err(error_of(goodbye)),
                 Frame::Compare { id, ask } => self.comparing.on_ask(id, ask),
                 Frame::Compared { id, answer } => self.comparing.on_answer(id, answer),
                 Frame::Hello(_) | Frame::Join | Frame::Welcome(_) | Frame::Unknown => {}
             }
         }
+    }
+
+    fn token(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How far the peer is: the shortest way there and back, because a Ping may have waited behind rows.
+    /// What its clock says counts where it did not.
+    fn on_pong(&self, token: u64, wall_ms: u64) {
+        let round_trip = Duration::from_micros(self.token().saturating_sub(token));
+        let now_ms = self.node.now_ms();
+        self.handle.update(|report| {
+            let shortest = report.round_trip.unwrap_or(Duration::MAX).min(round_trip);
+            report.round_trip = Some(shortest);
+            if round_trip <= shortest * 2 {
+                let half_ms = u64::try_from(round_trip.as_millis() / 2).unwrap_or_default();
+                report.clock_offset_ms = Some(difference(wall_ms.saturating_add(half_ms), now_ms));
+            }
+        });
     }
 
     /// Whether this store is being admitted, and has not pulled all that its sponsor had: it compares, so
@@ -312,6 +328,7 @@ impl Session<'_> {
         let mut relay = Relay::new(self.node.origin());
         let mut links = self.shared.links.changes();
         let mut told = Vec::new();
+        self.put(out, Frame::Ping(self.token())).await?;
         let mut heartbeat = tokio::time::interval(self.shared.config.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -331,12 +348,9 @@ impl Session<'_> {
                 }
                 _ = heartbeat.tick() => true,
             };
-            // Before the commit that a beat may take: our Want tells the peer the round trip.
             self.answer_notes(out, &mut follower, &mut relay).await?;
             if beat {
-                self.node.advance().await?;
-            }
-            if beat {
+                self.put(out, Frame::Ping(self.token())).await?;
                 self.node.advance().await?;
                 let known = self.node.known();
                 if told != known {
@@ -362,6 +376,10 @@ impl Session<'_> {
         let notes = self.notes.take();
         if let Some(origins) = notes.peer_linked {
             relay.peer_is_linked(origins);
+        }
+        if let Some(token) = notes.pong_due {
+            let wall_ms = self.node.now_ms();
+            self.put(out, Frame::Pong { token, wall_ms }).await?;
         }
         if let Some(want) = notes.own_want {
             self.put(out, Frame::Want(want)).await?;
@@ -426,7 +444,6 @@ impl Session<'_> {
             self.notes.keep_snapshot(Some(snapshot.clone()));
         }
         let mut snapshot_heads = Some((**delta.heads()).clone());
-        let compresses = self.compresses();
         let mut old_at = Instant::now() + self.shared.config.delta_age_max;
         loop {
             let page;
@@ -451,7 +468,7 @@ impl Session<'_> {
                 remaining_bytes: page.remaining_bytes,
                 want_number,
             });
-            if compresses {
+            if self.compresses() {
                 compress(&mut frame);
             }
             let wire_bytes = frame.row_bytes as u64;
@@ -507,8 +524,8 @@ impl Session<'_> {
         });
     }
 
-    /// Whether to compress: asked for each delta, because the setting of a peer that dialled us is found
-    /// when we reach it, too.
+    /// Whether to compress: asked for each frame, because how far the peer is shows while rows go out
+    /// already, and the setting of a peer that dialled us is found when we reach it, too.
     fn compresses(&self) -> bool {
         self.handle.update(|report| {
             let round_trip = report.round_trip.unwrap_or_default();

@@ -102,6 +102,8 @@ impl TryFrom<Option<proto::Frame>> for Frame {
                 let origins = linked.origins.iter().map(|origin| origin_in(origin));
                 Frame::Linked(origins.collect::<Result<_, _>>()?)
             }
+            Some(Kind::Ping(proto::Ping { token })) => Frame::Ping(token),
+            Some(Kind::Pong(proto::Pong { token, wall_ms })) => Frame::Pong { token, wall_ms },
             Some(Kind::Compare(compare)) => compare.try_into()?,
             Some(Kind::Compared(compared)) => compared.try_into()?,
             Some(Kind::Goodbye(goodbye)) => Frame::Goodbye(Goodbye {
@@ -148,6 +150,8 @@ impl From<Frame> for proto::Frame {
             Frame::Linked(origins) => Some(Kind::Linked(proto::Linked {
                 origins: origins.into_iter().map(origin_out).collect(),
             })),
+            Frame::Ping(token) => Some(Kind::Ping(proto::Ping { token })),
+            Frame::Pong { token, wall_ms } => Some(Kind::Pong(proto::Pong { token, wall_ms })),
             Frame::Goodbye(goodbye) => Some(Kind::Goodbye(proto::Goodbye {
                 reason: match goodbye.reason {
                     GoodbyeReason::Shutdown => proto::GoodbyeReason::Shutdown,
@@ -457,6 +461,8 @@ mod tests {
             Frame::ReconcileQuestion(Comparison::new()),
             Frame::ReconcileAnswer(Comparison::new()),
             Frame::Linked(vec![Origin::from_bytes([3; 16]), Origin::from_bytes([4; 16])]),
+            Frame::Ping(8),
+            Frame::Pong { token: 8, wall_ms: 9 },
             Frame::Goodbye(Goodbye { reason: GoodbyeReason::Duplicate, message: "because".into() }),
             Frame::Unknown,
         ] {

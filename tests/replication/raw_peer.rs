@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use lastword::wire::{
     delta::Delta,
     proto::{
-        ExchangeRequest, ExchangeResponse, Frame, Hello, Want, frame::Kind,
+        ExchangeRequest, ExchangeResponse, Frame, Hello, Ping, Pong, Want, frame::Kind,
         replication_service_client::ReplicationServiceClient,
     },
 };
@@ -31,7 +31,8 @@ impl RawPeer {
         RawPeer { out, incoming }
     }
 
-    /// Says hello as site `sin`, naming these capabilities, and wants all rows after `pause`.
+    /// Says hello as site `sin`, naming these capabilities, takes `pause` to answer the first Ping, and wants
+    /// all rows.
     pub(crate) async fn introduce(&mut self, capabilities: &[&str], pause: Duration) {
         self.send(Kind::Hello(Hello {
             protocol_version: 1,
@@ -44,7 +45,13 @@ impl RawPeer {
             ..Hello::default()
         }))
         .await;
+        let token = loop {
+            if let Kind::Ping(Ping { token }) = self.next().await.expect("the stream goes on") {
+                break token;
+            }
+        };
         tokio::time::sleep(pause).await;
+        self.send(Kind::Pong(Pong { token, wall_ms: 0 })).await;
         self.send(Kind::Want(Want { heads: Vec::new(), number: 1, reconcile: false })).await;
     }
 
