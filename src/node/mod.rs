@@ -3,6 +3,7 @@
 //! ```text
 //! opening.rs     the store, its writer, the site's own row of the member list
 //! writes.rs      what clients, links and the node itself hand to the writer
+//! hand_over.rs   what applications wrote in the site's database
 //! writer.rs      many requests, one durable commit, then the bell
 //! pending.rs     what a caller waits on
 //! role.rs        a replica takes no writes of clients
@@ -32,6 +33,7 @@ mod carried;
 mod cluster;
 mod error;
 mod follow;
+mod hand_over;
 mod membership;
 mod mutation;
 mod opening;
@@ -68,6 +70,7 @@ pub use carried::CarryError;
 pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
+pub use hand_over::CaptureError;
 pub use membership::UpkeepConfig;
 pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
@@ -255,6 +258,9 @@ impl Shared {
                 }
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
+                }
+                Outcome::HandedOver(Ok(report)) => {
+                    self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);
                 }
                 Outcome::Rewritten(Ok(report)) => {
                     self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);
