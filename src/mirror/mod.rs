@@ -19,6 +19,8 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+#[allow(dead_code, unused_imports, reason = "the session comes to use it next")]
+mod columns;
 mod config;
 mod error;
 mod mapping;
@@ -27,6 +29,7 @@ mod rescan;
 mod session;
 mod shape;
 mod statement;
+mod table_setting;
 mod tables;
 mod upkeep;
 
@@ -40,6 +43,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Target};
+pub use table_setting::{DeclaredColumn, Form, TableSetting, Triggers};
 
 use crate::{
     model::{Heads, TableName},

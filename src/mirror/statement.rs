@@ -31,12 +31,14 @@ pub(super) struct Statement {
 pub(super) enum Param {
     Null,
     Number(u64),
+    Integer(i64),
+    Double(f64),
     Bytes(Bytes),
     DateTime(DateTime),
 }
 
 impl Statement {
-    fn new(sql: impl Into<String>, params: impl Into<Vec<Param>>) -> Statement {
+    pub(super) fn new(sql: impl Into<String>, params: impl Into<Vec<Param>>) -> Statement {
         Statement { sql: sql.into(), params: params.into() }
     }
 }
@@ -335,11 +337,12 @@ pub(super) fn table_facts(tables: &[&str]) -> Statement {
 }
 
 /// Of their columns: table, name, data type, column type, nullable, default, extra, length,
-/// collation.
+/// collation, character set, digits, those behind the point, those behind the seconds.
 pub(super) fn column_facts(tables: &[&str]) -> Statement {
     of_tables(
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, \
-         EXTRA, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME FROM information_schema.COLUMNS",
+         EXTRA, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME, CHARACTER_SET_NAME, NUMERIC_PRECISION, \
+         NUMERIC_SCALE, DATETIME_PRECISION FROM information_schema.COLUMNS",
         " ORDER BY TABLE_NAME, ORDINAL_POSITION",
         tables,
     )
@@ -355,6 +358,33 @@ pub(super) fn index_facts(tables: &[&str]) -> Statement {
     )
 }
 
+/// Of foreign keys of theirs, or that name them: name, child, parent, on update, on delete.
+pub(super) fn foreign_key_facts(tables: &[&str]) -> Statement {
+    let names = tables.join("','");
+    Statement::new(
+        format!(
+            "SELECT CONSTRAINT_NAME, TABLE_NAME, REFERENCED_TABLE_NAME, UPDATE_RULE, DELETE_RULE \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = DATABASE() \
+             AND (TABLE_NAME IN ('{names}') OR REFERENCED_TABLE_NAME IN ('{names}')) \
+             ORDER BY TABLE_NAME, CONSTRAINT_NAME"
+        ),
+        [],
+    )
+}
+
+/// Of their triggers: table, name, body.
+pub(super) fn trigger_facts(tables: &[&str]) -> Statement {
+    let names = tables.join("','");
+    Statement::new(
+        format!(
+            "SELECT EVENT_OBJECT_TABLE, TRIGGER_NAME, ACTION_STATEMENT \
+             FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() \
+             AND EVENT_OBJECT_TABLE IN ('{names}') ORDER BY EVENT_OBJECT_TABLE, TRIGGER_NAME"
+        ),
+        [],
+    )
+}
+
 /// Table names are plain: they may stand in the text.
 fn of_tables(select: &str, order: &str, tables: &[&str]) -> Statement {
     let names = tables.join("','");
@@ -362,7 +392,8 @@ fn of_tables(select: &str, order: &str, tables: &[&str]) -> Statement {
     Statement::new(format!("{select} WHERE {place} ('{names}'){order}"), [])
 }
 
-fn repeat(sql: &mut String, what: &str, between: &str, times: usize) {
+/// `what`, so many times.
+pub(super) fn repeat(sql: &mut String, what: &str, between: &str, times: usize) {
     for at in 0..times {
         if at > 0 {
             sql.push_str(between);
