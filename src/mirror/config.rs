@@ -2,11 +2,17 @@
 
 use std::{fmt, time::Duration};
 
+use super::TableSetting;
+
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
+    /// What was said of single tables, or of all.
+    pub tables: Vec<TableSetting>,
+    /// A row that applications wrote may be so large, as JSON, in bytes; a larger one holds its table up.
+    pub captured_value_bytes_max: usize,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -53,6 +59,8 @@ impl Config {
     pub fn new(target: Target) -> Config {
         Config {
             target,
+            tables: Vec::new(),
+            captured_value_bytes_max: 3 << 20,
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,

@@ -19,6 +19,7 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+mod capture;
 #[allow(dead_code, unused_imports, reason = "the session comes to use it next")]
 mod columns;
 mod config;
@@ -67,7 +68,7 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report) => {}
+            () = async { tokio::join!(mirror(&node, &config, &report), capture::capture(&node, &config)); } => {}
         }
     })
 }

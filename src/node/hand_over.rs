@@ -3,11 +3,14 @@
 //! Whoever captures it reads the newest receipt first, and hands over under the next number: a hand-over
 //! that was asked for and abandoned may still be made, and is then found by its number.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Node, WriteError};
 use crate::{
-    model::{Heads, Version},
+    model::{Heads, TableName, Version},
     store::{
         HandOver, HandOverError, HandOverReport, HandedRow, Outcome, Receipt, Request, StoreError,
     },
@@ -24,7 +27,64 @@ pub enum CaptureError {
     Write(#[from] WriteError),
 }
 
+/// What the capture is asked to do.
+#[derive(Debug)]
+pub enum CaptureCommand {
+    /// Take the new columns of a table in, and compare every row of it.
+    Refresh {
+        /// The table.
+        table: TableName,
+        /// Where the answer goes: the reason, where it was not done.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Why the capture did not do as it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// There is none, or it has no connection.
+    #[error(
+        "capture: it does not run: set mysql, and capture = true in a [[table]]; lastword status \
+         says whether it has a connection"
+    )]
+    NotRunning,
+    /// It would not.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How many commands may wait.
+const COMMANDS_MAX: usize = 4;
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
 impl Node {
+    /// The commands for the capture, of which there is one: the newest to call this.
+    #[must_use]
+    pub fn take_capture_commands(&self) -> mpsc::Receiver<CaptureCommand> {
+        let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
+        *self.shared.capture_commands.lock().expect("no holder of this lock panics") = Some(sender);
+        receiver
+    }
+
+    /// Has the capture take in what became of a table that was altered.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`].
+    pub async fn refresh_table(&self, table: TableName) -> Result<(), CommandError> {
+        let commands = self.shared.capture_commands.lock();
+        let commands = commands.expect("no holder of this lock panics").clone();
+        let commands = commands.ok_or(CommandError::NotRunning)?;
+        let (answer, answered) = oneshot::channel();
+        let asked = commands.try_send(CaptureCommand::Refresh { table, answer });
+        asked.map_err(|_| CommandError::NotRunning)?;
+        match tokio::time::timeout(ANSWER_MAX, answered).await {
+            Ok(Ok(done)) => done.map_err(CommandError::Refused),
+            Ok(Err(_)) | Err(_) => Err(CommandError::NotRunning),
+        }
+    }
+
     /// The newest hand-over from this site's database.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use answering::{Answering, Patience};
@@ -70,7 +70,7 @@ pub use carried::CarryError;
 pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
-pub use hand_over::CaptureError;
+pub use hand_over::{CaptureCommand, CaptureError, CommandError};
 pub use membership::UpkeepConfig;
 pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
@@ -79,7 +79,8 @@ pub use pending::{Merging, Writing};
 pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
-    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
+    CaptureHandle, CaptureReport, CaptureState, CapturedTable, Direction, LastError, MirrorHandle,
+    MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
 };
 pub use restore::RestoreError;
 pub use status::{
@@ -138,6 +139,7 @@ struct Shared {
     turns: Arc<tokio::sync::RwLock<()>>,
     reports: Reports,
     calls: Arc<Calls>,
+    capture_commands: Mutex<Option<mpsc::Sender<CaptureCommand>>>,
     counters: Counters,
     failure: OnceLock<String>,
     stopped: CancellationToken,

@@ -117,6 +117,7 @@ impl Node {
             turns: Arc::default(),
             reports: Reports::default(),
             calls: Arc::default(),
+            capture_commands: std::sync::Mutex::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),
             stopped: CancellationToken::new(),

@@ -18,6 +18,10 @@ pub(in crate::mirror) const OWN_TABLE: (&str, &str) = (
      ENGINE=InnoDB",
 );
 
+/// The session's own mode again.
+pub(in crate::mirror) const OWN_MODE: &str =
+    "SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
+
 /// A trigger as `information_schema` tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::mirror) struct Trigger {

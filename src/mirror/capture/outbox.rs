@@ -12,7 +12,10 @@
 
 use std::fmt::Write;
 
-use crate::mirror::statement::{Param, Statement, repeat};
+use crate::mirror::{
+    columns::{Column, Columns, placeholder},
+    statement::{Param, Statement, repeat},
+};
 
 /// The longest name that MySQL takes, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -32,26 +35,35 @@ pub(in crate::mirror) struct Outbox {
 
 /// A column of the table's primary key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mirror) struct KeyColumn {
-    /// Its name.
-    pub(in crate::mirror) name: String,
+struct KeyColumn {
+    name: String,
     /// Its type, with character set and collation where it has them.
-    pub(in crate::mirror) column_type: String,
+    column_type: String,
+    /// What it is compared with.
+    placeholder: String,
+}
+
+impl KeyColumn {
+    fn of(column: &Column) -> KeyColumn {
+        let mut column_type = column.column_type.clone();
+        if let (Some(charset), Some(collation)) = (&column.charset, &column.collation) {
+            let _ = write!(column_type, " CHARACTER SET {charset} COLLATE {collation}");
+        }
+        let placeholder = placeholder(column);
+        KeyColumn { name: column.name.clone(), column_type, placeholder }
+    }
 }
 
 impl Outbox {
-    pub(in crate::mirror) fn new(table: &str, key: Vec<KeyColumn>) -> Outbox {
-        Outbox { table: table.to_owned(), name: named(OUTBOX, table), key }
+    pub(in crate::mirror) fn of(columns: &Columns) -> Outbox {
+        let table = columns.name.clone();
+        let name = named(OUTBOX, &table);
+        Outbox { table, name, key: columns.key_columns().map(KeyColumn::of).collect() }
     }
 
     /// The outbox's own name.
     pub(in crate::mirror) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// How many columns the key has.
-    pub(in crate::mirror) fn key_columns(&self) -> usize {
-        self.key.len()
     }
 
     /// The outbox itself. Its key columns take NULL only so that no TIMESTAMP follows the clock.
@@ -64,10 +76,10 @@ impl Outbox {
              application''s row'",
             self.name
         );
-        for KeyColumn { name, column_type } in &self.key {
+        for KeyColumn { name, column_type, .. } in &self.key {
             let _ = write!(sql, ", {} {column_type} NULL", own(name));
         }
-        let _ = write!(sql, ", KEY (handed), KEY ({})) ENGINE=InnoDB", self.columns(""));
+        let _ = write!(sql, ", KEY (handed), KEY ({})) ENGINE=InnoDB", self.columns());
         sql
     }
 
@@ -76,7 +88,7 @@ impl Outbox {
         let insert = |row: &str| {
             let values: Vec<_> =
                 self.key.iter().map(|column| format!("{row}.{}", quoted(&column.name))).collect();
-            let columns = self.columns("");
+            let columns = self.columns();
             format!("INSERT INTO `{}` ({columns}) VALUES ({});", self.name, values.join(", "))
         };
         let same: Vec<_> = self
@@ -97,8 +109,7 @@ impl Outbox {
         [("i", "INSERT", insert("NEW")), ("u", "UPDATE", update), ("d", "DELETE", insert("OLD"))]
             .map(|(letter, event, body)| {
                 let name = named(&format!("{TRIGGER}{letter}_"), &self.table);
-                let body =
-                    format!("IF @lastword_applying IS NULL THEN {body} END IF");
+                let body = format!("IF @lastword_applying IS NULL THEN {body} END IF");
                 (name, event, body)
             })
     }
@@ -114,7 +125,7 @@ impl Outbox {
     /// Entries, the oldest first: seq, handed, what was missed, the key. Those that are handed over already
     /// besides.
     pub(in crate::mirror) fn entries(&self, rows_max: usize) -> Statement {
-        let columns = format!("seq, handed, missed_hlc, missed_origin, {}", self.columns(""));
+        let columns = format!("seq, handed, missed_hlc, missed_origin, {}", self.columns());
         let name = &self.name;
         Statement::new(
             format!(
@@ -125,9 +136,8 @@ impl Outbox {
         )
     }
 
-    /// The rows that these entries name, as far as they are there: seq, then `columns`.
-    pub(in crate::mirror) fn rows(&self, columns: &[String], entries: &[u64]) -> Statement {
-        let columns: Vec<_> = columns.iter().map(|name| format!("t.{}", quoted(name))).collect();
+    /// The rows that these entries name, as far as they are there: seq, then all that `columns` reads.
+    pub(in crate::mirror) fn rows(&self, columns: &Columns, entries: &[u64]) -> Statement {
         let joined: Vec<_> = self
             .key
             .iter()
@@ -135,7 +145,7 @@ impl Outbox {
             .collect();
         let mut sql = format!(
             "SELECT o.seq, {} FROM `{}` o JOIN {} t ON {} WHERE o.seq IN (",
-            columns.join(", "),
+            columns.select_list("t."),
             self.name,
             quoted(&self.table),
             joined.join(" AND ")
@@ -144,43 +154,25 @@ impl Outbox {
         Statement::new(sql, numbers(entries))
     }
 
-    /// Deletes entries that the store has; those stay that missed a version meanwhile.
-    pub(in crate::mirror) fn delete(&self, entries: &[u64]) -> Statement {
-        let mut sql =
-            format!("DELETE FROM `{}` WHERE missed_hlc IS NULL AND seq IN (", self.name);
-        close_list(&mut sql, entries.len());
-        Statement::new(sql, numbers(entries))
-    }
-
-    /// Those that stay: their rows are the mirror's to write.
-    pub(in crate::mirror) fn hand(&self, entries: &[u64]) -> Statement {
-        let mut sql = format!("UPDATE `{}` SET handed = 1 WHERE seq IN (", self.name);
-        close_list(&mut sql, entries.len());
-        Statement::new(sql, numbers(entries))
-    }
-
-    /// The entries of these keys, locked: seq, handed, the key. Each key is one value a column.
-    pub(in crate::mirror) fn of_keys(&self, keys: &[Vec<Param>]) -> Statement {
-        let mut sql = format!(
-            "SELECT seq, handed, {} FROM `{}` WHERE ({}) IN (",
-            self.columns(""),
-            self.name,
-            self.columns("")
-        );
-        let mut one = String::from("(");
-        repeat(&mut one, "?", ", ", self.key.len());
-        one.push(')');
-        repeat(&mut sql, &one, ", ", keys.len());
-        sql.push_str(") FOR UPDATE");
+    /// The entries of these keys, locked: seq, handed, the key.
+    pub(in crate::mirror) fn of_keys(&self, keys: &[&[Param]]) -> Statement {
+        let same: Vec<_> = self
+            .key
+            .iter()
+            .map(|column| format!("{} = {}", own(&column.name), column.placeholder))
+            .collect();
+        let columns = self.columns();
+        let mut sql = format!("SELECT seq, handed, {columns} FROM `{}` WHERE ", self.name);
+        // Not (a, b) IN (...): MariaDB would read the whole table.
+        repeat(&mut sql, &format!("({})", same.join(" AND ")), " OR ", keys.len());
+        sql.push_str(" FOR UPDATE");
         Statement::new(sql, keys.concat())
     }
 
     /// Notes in these entries that a version was not written.
     pub(in crate::mirror) fn miss(&self, entries: &[u64], hlc: u64, origin: Param) -> Statement {
-        let mut sql = format!(
-            "UPDATE `{}` SET missed_hlc = ?, missed_origin = ? WHERE seq IN (",
-            self.name
-        );
+        let mut sql =
+            format!("UPDATE `{}` SET missed_hlc = ?, missed_origin = ? WHERE seq IN (", self.name);
         close_list(&mut sql, entries.len());
         let mut params = vec![Param::Number(hlc), origin];
         params.extend(numbers(entries));
@@ -196,79 +188,58 @@ impl Outbox {
 
     /// The keys whose rows the mirror owes: the key.
     pub(in crate::mirror) fn owed(&self, rows_max: usize) -> Statement {
-        let columns = self.columns("");
+        let columns = self.columns();
         Statement::new(
-            format!(
-                "SELECT {columns} FROM `{}` WHERE handed = 1 ORDER BY seq LIMIT ?",
-                self.name
-            ),
+            format!("SELECT {columns} FROM `{}` WHERE handed = 1 ORDER BY seq LIMIT ?", self.name),
             [count(rows_max)],
         )
     }
 
-    /// How many entries wait.
-    pub(in crate::mirror) fn pending(&self) -> Statement {
-        Statement::new(format!("SELECT COUNT(*) FROM `{}` WHERE handed = 0", self.name), [])
-    }
-
-    /// The greatest key of the next `rows_max` rows behind `after`: one value a column. `None`: from the
-    /// beginning.
-    pub(in crate::mirror) fn touch_until(
-        &self,
-        after: Option<&[Param]>,
-        rows_max: usize,
-    ) -> Statement {
-        let columns = self.key_list();
-        let (condition, mut params) = self.behind(after);
-        params.push(count(rows_max - 1));
+    /// How many entries wait: up to `entries_max`.
+    pub(in crate::mirror) fn pending(&self, entries_max: usize) -> Statement {
         let sql = format!(
-            "SELECT {columns} FROM {}{condition} ORDER BY {columns} LIMIT 1 OFFSET ?",
-            quoted(&self.table)
+            "SELECT COUNT(*) FROM (SELECT 1 FROM `{}` WHERE handed = 0 LIMIT {entries_max}) waiting",
+            self.name
         );
-        Statement::new(sql, params)
+        Statement::new(sql, [])
     }
 
-    /// Makes entries of the next `rows_max` rows behind `after`.
-    pub(in crate::mirror) fn touch(&self, after: Option<&[Param]>, rows_max: usize) -> Statement {
-        let columns = self.key_list();
-        let (condition, mut params) = self.behind(after);
-        params.push(count(rows_max));
-        let sql = format!(
-            "INSERT INTO `{}` ({}) SELECT {columns} FROM {}{condition} ORDER BY {columns} LIMIT ?",
-            self.name,
-            self.columns(""),
-            quoted(&self.table)
-        );
-        Statement::new(sql, params)
+    /// Finds nothing; an error where a column is not there.
+    pub(in crate::mirror) fn nothing(&self) -> Statement {
+        let columns = self.columns();
+        Statement::new(
+            format!(
+                "SELECT seq, handed, missed_hlc, missed_origin, {columns} FROM `{}` LIMIT 0",
+                self.name
+            ),
+            [],
+        )
     }
 
-    /// `(a, b) > (?, ?)`, in the form that MySQL finds by the primary key.
-    fn behind(&self, after: Option<&[Param]>) -> (String, Vec<Param>) {
-        let Some(after) = after else { return (String::new(), Vec::new()) };
-        let names: Vec<_> = self.key.iter().map(|column| quoted(&column.name)).collect();
-        let mut params = Vec::new();
-        let mut parts = Vec::new();
-        for last in 0..names.len() {
-            let mut part = String::new();
-            for (name, value) in names.iter().zip(after).take(last) {
-                let _ = write!(part, "{name} = ? AND ");
-                params.push(value.clone());
-            }
-            let _ = write!(part, "{} > ?", names[last]);
-            params.push(after[last].clone());
-            parts.push(format!("({part})"));
-        }
-        (format!(" WHERE {}", parts.join(" OR ")), params)
+    /// Gives the key's columns the types that they have in the table.
+    pub(in crate::mirror) fn adjust(&self) -> String {
+        let columns: Vec<_> = self
+            .key
+            .iter()
+            .map(|KeyColumn { name, column_type, .. }| {
+                format!("MODIFY {} {column_type} NULL", own(name))
+            })
+            .collect();
+        format!("ALTER TABLE `{}` {}", self.name, columns.join(", "))
     }
 
-    fn key_list(&self) -> String {
-        let names: Vec<_> = self.key.iter().map(|column| quoted(&column.name)).collect();
-        names.join(", ")
+    /// Makes entries of these keys.
+    pub(in crate::mirror) fn touch(&self, keys: &[Vec<Param>]) -> Statement {
+        let mut one = String::from("(");
+        repeat(&mut one, "?", ", ", self.key.len());
+        one.push(')');
+        let mut sql = format!("INSERT INTO `{}` ({}) VALUES ", self.name, self.columns());
+        repeat(&mut sql, &one, ", ", keys.len());
+        Statement::new(sql, keys.concat())
     }
 
-    fn columns(&self, prefix: &str) -> String {
-        let names: Vec<_> =
-            self.key.iter().map(|column| format!("{prefix}{}", own(&column.name))).collect();
+    fn columns(&self) -> String {
+        let names: Vec<_> = self.key.iter().map(|column| own(&column.name)).collect();
         names.join(", ")
     }
 }
@@ -283,6 +254,20 @@ pub(in crate::mirror) fn look(outboxes: &[&Outbox]) -> Option<Statement> {
         })
         .collect();
     (!looks.is_empty()).then(|| Statement::new(looks.join(" UNION ALL "), []))
+}
+
+/// Deletes entries that the store has; those stay that missed a version meanwhile.
+pub(in crate::mirror) fn delete(outbox: &str, entries: &[u64]) -> Statement {
+    let mut sql = format!("DELETE FROM `{outbox}` WHERE missed_hlc IS NULL AND seq IN (");
+    close_list(&mut sql, entries.len());
+    Statement::new(sql, numbers(entries))
+}
+
+/// Those that stay: their rows are the mirror's to write.
+pub(in crate::mirror) fn hand(outbox: &str, entries: &[u64]) -> Statement {
+    let mut sql = format!("UPDATE `{outbox}` SET handed = 1 WHERE seq IN (");
+    close_list(&mut sql, entries.len());
+    Statement::new(sql, numbers(entries))
 }
 
 /// Whether a trigger or a table is lastword's own.
@@ -330,10 +315,31 @@ fn close_list(sql: &mut String, values: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::columns::{Absent, Kind};
+
+    fn columns(table: &str, key: &[&str]) -> Columns {
+        let kind = Kind::Integer { min: 0, max: 9 };
+        let column = |name: &&str| Column {
+            name: (*name).into(),
+            kind: kind.clone(),
+            column_type: "int(11)".into(),
+            charset: None,
+            collation: None,
+            is_nullable: false,
+            absent: Absent::Refused,
+        };
+        Columns {
+            name: table.into(),
+            columns: key.iter().map(column).collect(),
+            key: (0..key.len()).collect(),
+            generated: Vec::new(),
+            unique: Vec::new(),
+            unguarded: Vec::new(),
+        }
+    }
 
     fn outbox(table: &str, key: &[&str]) -> Outbox {
-        let column = |name: &&str| KeyColumn { name: (*name).into(), column_type: "int(11)".into() };
-        Outbox::new(table, key.iter().map(column).collect())
+        Outbox::of(&columns(table, key))
     }
 
     #[test]
@@ -386,29 +392,21 @@ mod tests {
         let key = vec![Param::Number(1), Param::Number(2)];
         for statement in [
             outbox.entries(10),
-            outbox.rows(&["order".into(), "no".into(), "x".into()], &[1, 2, 3]),
-            outbox.delete(&[1, 2]),
-            outbox.hand(&[1]),
-            outbox.of_keys(&[key.clone(), key.clone()]),
+            outbox.rows(&columns("line", &["order", "no"]), &[1, 2, 3]),
+            delete("o", &[1, 2]),
+            hand("o", &[1]),
+            outbox.of_keys(&[&key, &key]),
             outbox.miss(&[1, 2], 7, Param::Null),
             outbox.settle(&[1]),
             outbox.owed(5),
-            outbox.pending(),
-            outbox.touch_until(Some(&key), 10),
-            outbox.touch(Some(&key), 10),
-            outbox.touch(None, 10),
+            outbox.pending(10),
+            outbox.nothing(),
+            outbox.touch(&[key.clone(), key]),
             look(&[&outbox, &outbox]).unwrap(),
         ] {
             let placeholders = statement.sql.matches('?').count();
             assert_eq!(placeholders, statement.params.len(), "{}", statement.sql);
         }
         assert!(look(&[]).is_none());
-    }
-
-    #[test]
-    fn touching_goes_on_behind_a_key_of_several_columns() {
-        let key = [Param::Number(1), Param::Number(2)];
-        let sql = outbox("line", &["order", "no"]).touch(Some(&key), 10).sql;
-        assert!(sql.contains("WHERE (`order` > ?) OR (`order` = ? AND `no` > ?) ORDER BY"), "{sql}");
     }
 }

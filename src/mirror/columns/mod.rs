@@ -22,5 +22,9 @@ mod sql;
 mod texts;
 
 pub(super) use codec::RowParams;
-pub(super) use schema::Columns;
-pub(super) use sql::{create, rows_that_fit, size_bytes};
+#[cfg(test)]
+pub(super) use kind::Kind;
+#[cfg(test)]
+pub(super) use schema::Absent;
+pub(super) use schema::{Column, Columns};
+pub(super) use sql::{create, placeholder, rows_that_fit, size_bytes};
