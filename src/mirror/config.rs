@@ -2,11 +2,16 @@
 
 use std::{fmt, time::Duration};
 
+use super::{Form, TableSetting};
+use crate::model::TableName;
+
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
+    /// How single tables stand there; the others are [keys and values](super::Form::KeyValue).
+    pub tables: Vec<TableSetting>,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -53,6 +58,7 @@ impl Config {
     pub fn new(target: Target) -> Config {
         Config {
             target,
+            tables: Vec::new(),
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,
@@ -65,6 +71,15 @@ impl Config {
             scan_max: Duration::from_secs(60),
             heartbeat: Duration::from_secs(5),
         }
+    }
+
+    /// The setting of a table that stands in columns; `None`: it is keys and values.
+    #[must_use]
+    pub fn columns_of(&self, table: &TableName) -> Option<&TableSetting> {
+        let named = |name: &str| self.tables.iter().find(|setting| setting.name == name);
+        named(table.as_str())
+            .or_else(|| named(TableSetting::ALL))
+            .filter(|setting| setting.form == Form::Columns)
     }
 }
 
