@@ -2,14 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use super::TableSetting;
+use super::{Form, TableSetting};
+use crate::model::TableName;
 
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
-    /// What was said of single tables, or of all.
+    /// How single tables stand there; the others are [keys and values](super::Form::KeyValue).
     pub tables: Vec<TableSetting>,
     /// A row that applications wrote may be so large, as JSON, in bytes; a larger one holds its table up.
     pub captured_value_bytes_max: usize,
@@ -73,6 +74,15 @@ impl Config {
             scan_max: Duration::from_secs(60),
             heartbeat: Duration::from_secs(5),
         }
+    }
+
+    /// The setting of a table that stands in columns; `None`: it is keys and values.
+    #[must_use]
+    pub fn columns_of(&self, table: &TableName) -> Option<&TableSetting> {
+        let named = |name: &str| self.tables.iter().find(|setting| setting.name == name);
+        named(table.as_str())
+            .or_else(|| named(TableSetting::ALL))
+            .filter(|setting| setting.form == Form::Columns)
     }
 }
 
