@@ -266,6 +266,29 @@ pub(crate) fn who_is_not_heard_of_holds_up(rule: Rule) -> Result<(), Violation> 
     stage.0.check_stores()
 }
 
+/// 0 knows somebody whom 1 does not, and has acknowledged the seal, which 1 hears of in a delta that
+/// breaks before the rest. What 1 has deleted that one may have written.
+pub(crate) fn acknowledgement_counts_once_it_is_claimed(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::new(rule, 2);
+    stage.0.found_site()?;
+    stage.put(2, "row")?;
+    stage.delete(1, "row")?;
+    stage.pull(1, 0, None)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    let (link, _) = stage.link(0, 2);
+    stage.deliver_all(link)?;
+    stage.0.seal(1)?;
+    stage.advance(1)?;
+    stage.pull(1, 0, None)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, Some(1))?;
+    stage.0.purge(1)?;
+    stage.pull(0, 1, None)?;
+    stage.pull(2, 1, None)?;
+    stage.0.check_stores()
+}
+
 /// A floor is taken over while links are open: it counts for each delta, not when a link begins.
 pub(crate) fn floor_rises_under_an_open_link(rule: Rule) -> Result<(), Violation> {
     let mut stage = Stage::sealed(rule, 2)?;
