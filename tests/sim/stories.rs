@@ -157,7 +157,7 @@ impl Stage {
             }
             self.0.cut_where(|_| true);
         }
-        if !self.0.sites[site].is_active() {
+        if !self.0.members().contains(&site) {
             return Err(Violation(format!("site {site} never comes in")));
         }
         self.0.check_end()
