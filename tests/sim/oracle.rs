@@ -406,8 +406,11 @@ impl Oracle {
             if others().next().is_none() || write.place.0.is_system() {
                 continue;
             }
-            let followed = others()
-                .any(|(other, by)| self.follows(*other, *version) || by.heads.includes(*version));
+            // A claim up to an admission says nothing of what was written before it.
+            let counts = !self.is_from_before_admission(&write.place, *version);
+            let followed = others().any(|(other, by)| {
+                self.follows(*other, *version) || counts && by.heads.includes(*version)
+            });
             // Two deletes have equal values: one stands for the other, without a record.
             let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
             if !followed && !stood_for && !recorded.contains(version) {
