@@ -360,12 +360,20 @@ impl Oracle {
             is_held || is_claimed
         };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
+        let mut to_renew: Vec<(&Place, Version)> = Vec::new();
         for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
             if self.is_from_before_admission(&write.place, *version) {
+                to_renew.push((&write.place, *version));
                 continue;
             }
             // In the order of versions: the last one stays.
             last_words.insert(&write.place, *version);
+        }
+        let may_be_gone = |place: &Place, version| place.0.is_system() || self.may_die(version);
+        if let Some((place, version)) = to_renew.into_iter().find(|(place, version)| {
+            !last_words.contains_key(*place) && !may_be_gone(place, *version)
+        }) {
+            return Err(Violation(format!("{version} of {place:?} never came anew")));
         }
         for row in first.iter().filter(|row| !row.table.is_system()) {
             let version = last_words.remove(&place_of(row));
@@ -403,8 +411,11 @@ impl Oracle {
             if others().next().is_none() || write.place.0.is_system() {
                 continue;
             }
-            let followed = others()
-                .any(|(other, by)| self.follows(*other, *version) || by.heads.includes(*version));
+            // A claim up to an admission says nothing of what was written before it.
+            let counts = !self.is_from_before_admission(&write.place, *version);
+            let followed = others().any(|(other, by)| {
+                self.follows(*other, *version) || counts && by.heads.includes(*version)
+            });
             // Two deletes have equal values: one stands for the other, without a record.
             let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
             if !followed && !stood_for && !recorded.contains(version) {
