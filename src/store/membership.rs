@@ -179,8 +179,9 @@ impl Transaction<'_> {
         }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);
-        self.write_system(&member_row(newcomer, site, role))?;
+        // The admission first: nobody who has a part of this knows the one without the other.
         self.write_system(&admission_row(newcomer, self.origin))?;
+        self.write_system(&member_row(newcomer, site, role))?;
         if let (Some(earlier), Some(Standing::Member)) = (earlier, earlier_standing) {
             // Behind the admission: who hears of the one knows of the other, and closes the earlier origin
             // with the newcomer's word only.
