@@ -65,7 +65,7 @@ impl Session<'_> {
     }
 
     /// What MySQL says of the tables that are there.
-    async fn facts(
+    pub(super) async fn facts(
         &mut self,
         tables: &[TableName],
     ) -> Result<HashMap<String, TableFacts>, MirrorError> {
