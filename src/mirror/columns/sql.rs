@@ -54,7 +54,7 @@ impl Columns {
 
     /// Adds rows, none of which stands.
     pub(in crate::mirror) fn insert(&self, records: &[&ColumnRecord]) -> Statement {
-        let names: Vec<_> = self.columns.iter().map(|column| name_of(column)).collect();
+        let names: Vec<_> = self.columns.iter().map(name_of).collect();
         let mut sql = format!("INSERT INTO `{}` ({}) VALUES ", self.name, names.join(","));
         let rows = || records.iter().map(|record| &record.row);
         for (at, row) in rows().enumerate() {
