@@ -35,6 +35,8 @@ pub struct Config {
     /// A scan of the store holds its old pages: after so long it is left off, and a new one goes
     /// on from there.
     pub scan_max: Duration,
+    /// Column tables are looked at once in this time: they may have been altered, or mended.
+    pub columns_check: Duration,
     /// An idle connection is tried, and idle heads are written down, once in this time.
     pub heartbeat: Duration,
 }
@@ -72,6 +74,7 @@ impl Config {
             rejected_retry_min: Duration::from_secs(10),
             rejected_retry_max: Duration::from_secs(300),
             scan_max: Duration::from_secs(60),
+            columns_check: Duration::from_secs(5),
             heartbeat: Duration::from_secs(5),
         }
     }

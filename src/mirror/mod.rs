@@ -1,4 +1,5 @@
-//! The mirror: each user table of the store as a `kv` table in the site's own MySQL.
+//! The mirror: each user table of the store as a table in the site's own MySQL, of keys and values
+//! (`kv`), or of ordinary columns.
 //!
 //! ```text
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
@@ -6,6 +7,9 @@
 //!                     |              statement.rs the SQL
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
+//!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
+//!                     |     columns/: rows as JSON objects, the SQL of such tables
+//!                     |     in_hand.rs: rows that applications write, too
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -20,10 +24,13 @@
 
 mod apply;
 mod capture;
-#[allow(dead_code, unused_imports, reason = "the session comes to use it next")]
+mod column_rows;
+mod column_tables;
 mod columns;
 mod config;
 mod error;
+mod fill;
+mod in_hand;
 mod mapping;
 mod mysql;
 mod rescan;
@@ -34,10 +41,11 @@ mod table_setting;
 mod tables;
 mod upkeep;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -48,8 +56,9 @@ pub use table_setting::{DeclaredColumn, Form, TableSetting, Triggers};
 
 use crate::{
     model::{Heads, TableName},
-    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan},
+    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan, WaitingTable},
 };
+use capture::CaptureStates;
 use error::MirrorError;
 use session::Session;
 
@@ -64,22 +73,29 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
     let target = config.target.to_string();
     let report = MirrorReport { target, ..MirrorReport::default() };
     let report = Report { mirror: node.reports().add_mirror(report) };
+    let (sender, states) = watch::channel(CaptureStates::new());
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = async { tokio::join!(mirror(&node, &config, &report), capture::capture(&node, &config)); } => {}
+            () = mirror(&node, &config, &report, states) => {}
+            () = capture::capture(&node, &config, sender) => {}
         }
     })
 }
 
 /// Session after session; ends with the node.
-async fn mirror(node: &Node, config: &Config, report: &Report) {
+async fn mirror(
+    node: &Node,
+    config: &Config,
+    report: &Report,
+    states: watch::Receiver<CaptureStates>,
+) {
     let mut waits = waits(config);
     let mut last_text = String::new();
     loop {
         let began = Instant::now();
-        let (error, session) = match Session::connect(node, config, report).await {
+        let (error, session) = match Session::connect(node, config, report, states.clone()).await {
             Err(error) => (error, None),
             Ok(mut session) => match session.run().await {
                 Ok(()) => return,
@@ -152,6 +168,14 @@ impl Report {
                 None => {}
             }
         });
+    }
+
+    /// These tables will not do, for these reasons.
+    fn waits_for(&self, tables: &BTreeMap<String, String>) {
+        let waiting = tables
+            .iter()
+            .map(|(table, reason)| WaitingTable { table: table.clone(), reason: reason.clone() });
+        self.mirror.update(|mirror| mirror.waiting_tables = waiting.collect());
     }
 
     fn failed(&self, now_ms: u64, error: &MirrorError, connected: bool) {

@@ -66,6 +66,7 @@ impl Connection {
         let mut connection =
             Connection { conn, statement_max: config.statement_max, statement_bytes_max: 0 };
         connection.execute(statement::SESSION).await?;
+        connection.execute(statement::ISOLATION).await?;
         let rows = connection.rows(statement::PACKET_BYTES_MAX).await?;
         let packet_bytes_max =
             first_number(&rows).ok_or(MirrorError::Damaged("max_allowed_packet"))?;

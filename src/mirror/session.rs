@@ -12,18 +12,23 @@
 //! scan of the store to how far the scan came, at its end to the heads of its moment.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use tokio::{
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 
 use super::{
     Config, Report,
+    capture::CaptureStates,
+    column_tables::ColumnTable,
+    columns::own,
     error::MirrorError,
+    in_hand::Owed,
     mysql::{Cell, Connection, number, text},
     shape::Shape,
     statement,
@@ -57,6 +62,16 @@ pub(super) struct Session<'m> {
     pub(super) tables: HashMap<TableName, Table>,
     /// The tables that lastword knows as its own.
     pub(super) known: HashSet<TableName>,
+    /// The column tables that do.
+    pub(super) columns: HashMap<TableName, ColumnTable>,
+    /// Those that do not, and why.
+    pub(super) waiting: BTreeMap<String, String>,
+    pub(super) columns_looked_at: Instant,
+    /// They are to be looked at again now.
+    pub(super) columns_due: bool,
+    /// How the captured tables are, as the capture says.
+    pub(super) capture: watch::Receiver<CaptureStates>,
+    pub(super) owed: Owed,
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
@@ -98,6 +113,7 @@ impl<'m> Session<'m> {
         node: &'m Node,
         config: &'m Config,
         report: &'m Report,
+        capture: watch::Receiver<CaptureStates>,
     ) -> Result<Session<'m>, MirrorError> {
         Ok(Session {
             node,
@@ -108,6 +124,12 @@ impl<'m> Session<'m> {
             position: Heads::new(),
             tables: HashMap::new(),
             known: HashSet::new(),
+            columns: HashMap::new(),
+            waiting: BTreeMap::new(),
+            columns_looked_at: Instant::now(),
+            columns_due: false,
+            capture,
+            owed: Owed::new(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
             last_used: Instant::now(),
@@ -121,27 +143,44 @@ impl<'m> Session<'m> {
         self.count_rejected().await?;
         let known: Vec<_> = self.known.iter().cloned().collect();
         self.ensure_tables(&known).await?;
+        self.find_column_tables().await?;
         self.report.follows(&self.position);
 
         let mut follower = Follower::new(self.node, self.position.clone());
         loop {
-            if !follower.changed_within(self.upkeep.nothing_due_for()).await {
-                return Ok(());
+            let idle = self.nothing_due_for();
+            tokio::select! {
+                goes_on = follower.changed_within(idle) => if !goes_on { return Ok(()) },
+                Ok(()) = self.capture.changed() => self.columns_due = true,
             }
             let rows;
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
-            if rows >= GATHER_ROWS_MIN {
+            if self.has_to_fill() {
+                self.fill().await?;
+            } else if rows >= GATHER_ROWS_MIN {
                 sleep(GATHER).await;
             }
         }
     }
 
+    /// How long to wait for changes before [`Session::keep_up`] is called again.
+    fn nothing_due_for(&self) -> Duration {
+        if self.has_to_fill() {
+            return Duration::ZERO;
+        }
+        let due = self.upkeep.nothing_due_for();
+        let is_captured = self.columns.values().any(|table| table.is_captured);
+        let owed = self.owed.at().saturating_duration_since(Instant::now());
+        if is_captured { due.min(owed) } else { due }
+    }
+
     /// Makes the mirror's own tables where they are missing.
     async fn own_tables(&mut self) -> Result<(), MirrorError> {
-        let names = statement::OWN_TABLES.map(|(name, _)| name);
+        let tables: Vec<_> = statement::OWN_TABLES.into_iter().chain(own::OWN_TABLES).collect();
+        let names: Vec<_> = tables.iter().map(|(name, _)| *name).collect();
         let there = self.mysql.rows(statement::table_facts(&names)).await?;
-        for (name, create) in statement::OWN_TABLES {
+        for (name, create) in tables {
             if !there.iter().any(|row| row.first().is_some_and(|cell| text(cell) == name)) {
                 self.mysql.execute(create).await?;
             }
@@ -192,6 +231,13 @@ impl<'m> Session<'m> {
             self.mysql.execute(statement::forget_table(&table)).await?;
             self.known.remove(&table);
             self.position = Heads::new();
+        }
+        for table in self.remembered().await?.into_keys() {
+            if self.config.columns_of(&table).is_none() {
+                tracing::warn!(%table, "it is no column table any more: everything is filled again");
+                self.mysql.execute(own::forget(&table)).await?;
+                self.position = Heads::new();
+            }
         }
         let take_over = statement::take_over(self.epoch, &self.position, now_ms);
         self.mysql.execute(take_over).await?;

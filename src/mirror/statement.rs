@@ -68,10 +68,17 @@ impl From<&Heads> for Param {
 }
 
 /// What every session begins with. A row that does not fit is an error, never cut; text is UTF-8;
-/// locks and idle connections end before anyone has to look for them.
+/// locks and idle connections end before anyone has to look for them. A key of 0 is 0, and no new number;
+/// rows of column tables come in any order, so none waits for a parent and none takes children along;
+/// and triggers can tell whose writes these are.
 pub(super) const SESSION: &str = "SET NAMES utf8mb4, \
-    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1, \
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
+    time_zone = '+00:00', autocommit = 1, foreign_key_checks = 0, @lastword_applying = 1, \
     innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60";
+
+/// Rows that are not there are not locked, so that no application waits to add others beside them; and
+/// each statement sees what was committed before it.
+pub(super) const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// What the server tells of itself: the largest packet it takes.
 pub(super) const PACKET_BYTES_MAX: &str = "SELECT @@max_allowed_packet";

@@ -64,7 +64,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn facts(
+    /// What MySQL says of the tables that are there.
+    pub(super) async fn facts(
         &mut self,
         tables: &[TableName],
     ) -> Result<HashMap<String, TableFacts>, MirrorError> {

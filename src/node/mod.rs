@@ -80,7 +80,7 @@ pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
     CaptureHandle, CaptureReport, CaptureState, CapturedTable, Direction, LastError, MirrorHandle,
-    MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
+    MirrorReport, PeerHandle, PeerReport, Reports, Rescan, WaitingTable,
 };
 pub use restore::RestoreError;
 pub use status::{

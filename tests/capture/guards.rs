@@ -31,10 +31,7 @@ async fn guarded_triggers_fire_for_the_application_and_not_for_lastword() {
     assert_eq!(mariadb.sql(database, "SELECT what FROM log"), [["ABAB"]]);
     let kept = mariadb.sql(database, "SELECT name FROM _lastword_triggers ORDER BY name");
     assert_eq!(kept, [["logged"], ["twice"], ["upper"]]);
-    mariadb.sql(
-        database,
-        "SET @lastword_applying = 1; INSERT INTO items VALUES (2, 'as it is')",
-    );
+    mariadb.sql(database, "SET @lastword_applying = 1; INSERT INTO items VALUES (2, 'as it is')");
     let row = mariadb.sql(database, "SELECT v FROM items WHERE id = 2");
     assert_eq!(row, [["as it is"]]);
     assert_eq!(mariadb.sql(database, "SELECT COUNT(*) FROM log"), [["1"]]);

@@ -14,7 +14,7 @@ use lastword::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{mariadb::MariaDb, wait::until};
@@ -50,7 +50,17 @@ impl World {
 
     async fn open(data: TempDir) -> World {
         let config = NodeConfig { cache_bytes: 32 << 20, ..NodeConfig::new(data.path(), "fra") };
-        World { node: Node::open(config).await.unwrap(), data }
+        let tried = Instant::now();
+        loop {
+            match Node::open(config.clone()).await {
+                Ok(node) => return World { node, data },
+                // What read there when its task was aborted ends on its own.
+                Err(_) if tried.elapsed() < LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Ends the node and opens its store again.
@@ -66,6 +76,7 @@ impl World {
     }
 
     /// How a captured table is.
+    #[allow(dead_code, reason = "for looking into a failure")]
     pub(crate) fn table(&self, name: &str) -> Option<CapturedTable> {
         self.report().tables.into_iter().find(|table| table.table.as_str() == name)
     }

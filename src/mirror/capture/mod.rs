@@ -29,15 +29,20 @@ mod rows;
 mod session;
 mod tables;
 
-use backon::BackoffBuilder;
-use tokio::{sync::mpsc, time::sleep};
+use std::collections::HashMap;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 pub(super) use outbox::Outbox;
-pub(super) use own::{CAPTURED, State};
+pub(super) use own::State;
 pub(super) use tables::guard_triggers;
 
 use super::{Config, error::MirrorError};
 use crate::{
+    model::TableName,
     node::{
         CaptureCommand, CaptureHandle, CaptureReport, CaptureState, CapturedTable, LastError, Node,
     },
@@ -45,12 +50,16 @@ use crate::{
 };
 use session::{Session, Table};
 
+/// How each captured table is; those are missing that were not judged yet.
+pub(super) type CaptureStates = HashMap<TableName, State>;
+
 /// Session after session; ends with the node. Returns at once where nothing is to be captured.
-pub(super) async fn capture(node: &Node, config: &Config) {
+pub(super) async fn capture(node: &Node, config: &Config, states: watch::Sender<CaptureStates>) {
     if !config.tables.iter().any(|setting| setting.capture) {
-        return;
+        // The mirror waits for its end.
+        return std::future::pending().await;
     }
-    let report = Report { capture: node.reports().add_capture(CaptureReport::default()) };
+    let report = Report { states, capture: node.reports().add_capture(CaptureReport::default()) };
     let mut commands = node.take_capture_commands();
     let mut waits = super::waits(config);
     let mut last_text = String::new();
@@ -79,19 +88,32 @@ async fn run(
     session.run(commands).await
 }
 
-/// What status shows of the capture.
+/// What status shows of the capture, and what the mirror goes by.
 struct Report {
+    states: watch::Sender<CaptureStates>,
     capture: CaptureHandle,
 }
 
 impl Report {
     fn runs(&self, tables: &[Table]) {
+        self.states.send_if_modified(|states| {
+            let mut changed = false;
+            for table in tables {
+                // Of one that is not known now it stays.
+                if let Ok(found) = &table.found {
+                    changed |= states.insert(table.name.clone(), found.state) != Some(found.state);
+                }
+            }
+            changed
+        });
         let tables = tables
             .iter()
             .map(|table| {
-                let (state, reason) = match &table.found {
-                    Ok(found) => (state_of(found.state), found.reason.clone()),
-                    Err(reason) => (CaptureState::Waiting, reason.clone()),
+                let (state, reason) = match (&table.found, &table.held_up) {
+                    (Err(reason), _) | (Ok(_), Some(reason)) => {
+                        (CaptureState::Waiting, reason.clone())
+                    }
+                    (Ok(found), None) => (state_of(found.state), found.reason.clone()),
                 };
                 let (rows, pending) = (table.rows, table.pending);
                 CapturedTable { table: table.name.clone(), state, reason, rows, pending }

@@ -83,8 +83,7 @@ pub(super) fn fence(epoch: u64, handed: u64) -> Statement {
 pub(super) const CHECKPOINT: &str = "SELECT origin, heads FROM _lastword_mirror WHERE id = 1";
 
 /// The captured tables: name, state, definition, up to where it is touched.
-pub(in crate::mirror) const CAPTURED: &str =
-    "SELECT tbl, state, definition, touched FROM _lastword_captured";
+pub(super) const CAPTURED: &str = "SELECT tbl, state, definition, touched FROM _lastword_captured";
 
 /// Notes a table, in place of what was noted of it.
 pub(super) fn note(table: &str, state: State, definition: &str) -> Statement {
@@ -112,18 +111,10 @@ pub(super) fn set_touched(table: &str, key: &[u8]) -> Statement {
     )
 }
 
-/// Takes note that lastword fills a table.
-pub(super) fn know(table: &str) -> Statement {
-    Statement::new(
-        "INSERT IGNORE INTO _lastword_tables (tbl) VALUES (?)",
-        [Param::Bytes(table.to_owned().into())],
-    )
-}
-
 /// Whether lastword fills a table.
 pub(super) fn is_known(table: &str) -> Statement {
     Statement::new(
-        "SELECT 1 FROM _lastword_tables WHERE tbl = ?",
+        "SELECT 1 FROM _lastword_columns WHERE tbl = ?",
         [Param::Bytes(table.to_owned().into())],
     )
 }

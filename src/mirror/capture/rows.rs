@@ -62,11 +62,18 @@ impl Session<'_> {
         let mut reads = Vec::new();
         for &at in due {
             match self.read(at).await? {
-                Ok(read) => reads.push((at, read)),
+                Ok(read) => {
+                    self.tables[at].held_up = None;
+                    reads.push((at, read));
+                }
                 Err(reason) => {
-                    let name = &self.tables[at].name;
-                    tracing::warn!(table = %name, reason, "capture: the table waits");
-                    self.tables[at].found = Err(reason);
+                    let table = &mut self.tables[at];
+                    if table.held_up.as_ref() != Some(&reason) {
+                        tracing::warn!(table = %table.name, reason, "capture: the table waits");
+                    }
+                    // Until the next check.
+                    table.found = Err(reason.clone());
+                    table.held_up = Some(reason);
                 }
             }
         }

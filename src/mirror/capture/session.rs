@@ -66,6 +66,8 @@ pub(super) struct Table {
     pub(super) setting: TableSetting,
     /// What MySQL says of it; or why it cannot be captured now.
     pub(super) found: Result<Found, String>,
+    /// Why what waits could not be read the last time.
+    pub(super) held_up: Option<String>,
     /// Rows handed over in this session.
     pub(super) rows: u64,
     /// Entries that wait.
@@ -121,6 +123,9 @@ impl<'c> Session<'c> {
                 checked = Instant::now();
             }
             let touched = self.touch_some().await?;
+            if touched {
+                self.report.runs(&self.tables);
+            }
             let found = self.look().await?;
             if found > 0 || touched {
                 last_found = Instant::now();

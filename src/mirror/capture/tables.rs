@@ -66,6 +66,7 @@ impl Session<'_> {
             let found = self.judge(&name, &setting, facts, noted).await?;
             let before = self.tables.iter().find(|table| table.name == name);
             let rows = before.map_or(0, |table| table.rows);
+            let held_up = before.and_then(|table| table.held_up.clone());
             if let Err(reason) = &found
                 && before.is_none_or(|before| before.found.is_ok())
             {
@@ -75,7 +76,7 @@ impl Session<'_> {
                 Ok(found) => self.pending(&found.outbox).await?,
                 Err(_) => 0,
             };
-            tables.push(Table { name, setting, found, rows, pending });
+            tables.push(Table { name, setting, found, held_up, rows, pending });
         }
         self.tables = tables;
         Ok(())
@@ -204,9 +205,6 @@ impl Session<'_> {
             State::Wait
         };
         self.mysql.execute(own::note(name.as_str(), state, &columns.definition())).await?;
-        if state != State::Wait {
-            self.mysql.execute(own::know(name.as_str())).await?;
-        }
         tracing::info!(table = %name, state = state.word(), "captures the table");
         let reason = wait_reason(name, state);
         Ok(Found { columns, outbox, state, reason, touched: None })
@@ -229,7 +227,6 @@ impl Session<'_> {
             return Ok(State::Wait);
         };
         self.mysql.execute(own::set_state(name.as_str(), state)).await?;
-        self.mysql.execute(own::know(name.as_str())).await?;
         Ok(state)
     }
 
@@ -258,11 +255,8 @@ impl Session<'_> {
             None => None,
             Some(bytes) => {
                 let key = Key::new(bytes.clone()).map_err(|error| error.to_string());
-                match key.and_then(|key| found.columns.key_params(&key)) {
-                    Ok(params) => Some(params),
-                    // Noted of other columns: from the beginning.
-                    Err(_) => None,
-                }
+                // Noted of other columns: from the beginning.
+                key.and_then(|key| found.columns.key_params(&key)).ok()
             }
         };
         let keys = self.mysql.rows(found.columns.keys_after(after.as_deref(), TOUCH_ROWS)).await?;

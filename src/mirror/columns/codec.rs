@@ -49,12 +49,14 @@ impl Columns {
     /// # Errors
     ///
     /// As of [`Columns::key_of`].
+    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn key_of_row(&self, cells: &[Cell]) -> Result<Key, String> {
         let of_key: Vec<_> = self.key.iter().filter_map(|&at| cells.get(at).cloned()).collect();
         self.key_of(&of_key)
     }
 
     /// The value of a row: a JSON object, from the cells of all its columns.
+    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn value_of(&self, cells: &[Cell]) -> Vec<u8> {
         let mut object = String::from("{");
         for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
@@ -71,6 +73,19 @@ impl Columns {
         }
         object.push('}');
         object.into_bytes()
+    }
+
+    /// The cells of the key's columns as parameters: a place in the table, whether or not a row of the store
+    /// can stand there.
+    pub(in crate::mirror) fn params_of(&self, cells: &[Cell]) -> Vec<Param> {
+        let params = self.key_columns().zip(cells).map(|(column, cell)| {
+            let value = column.value_of(cell);
+            column.param_of(&value).unwrap_or_else(|_| match cell {
+                Some(bytes) => Param::Bytes(bytes.clone().into()),
+                None => Param::Null,
+            })
+        });
+        params.collect()
     }
 
     /// The parameters for the primary key's columns, in its order.

@@ -4,7 +4,8 @@
 //! information_schema --> schema.rs: Columns, or why the table will not do
 //! MySQL's cells  --> codec.rs --> key and JSON object          what is read
 //! key and object --> codec.rs --> parameters, or the reason    what is written
-//!                    sql.rs: the statements of one table
+//!                    sql.rs: the statements of one table; own.rs: those of lastword's own tables
+//! rows of the store --> batch.rs --> written | deleted | set aside
 //! ```
 //!
 //! **Promise.** What is read from a row and written to another table of the same columns is the same
@@ -15,16 +16,18 @@
 //! a JSON array (`[1,"x"]`). The value is a JSON object of all columns, the key's included, generated ones
 //! left out, in the table's order. Pure.
 
+mod batch;
 mod codec;
 mod kind;
+pub(super) mod own;
 mod schema;
 mod sql;
 mod texts;
 
-pub(super) use codec::RowParams;
+pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
 #[cfg(test)]
 pub(super) use kind::Kind;
 #[cfg(test)]
 pub(super) use schema::Absent;
 pub(super) use schema::{Column, Columns};
-pub(super) use sql::{create, placeholder, rows_that_fit, size_bytes};
+pub(super) use sql::{create, placeholder, rows_that_fit};

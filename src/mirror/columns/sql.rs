@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::{
+    batch::ColumnRecord,
     codec::RowParams,
     kind::Kind,
     schema::{Column, Columns},
@@ -23,6 +24,7 @@ const PARAM_BYTES: usize = 12;
 
 impl Columns {
     /// All columns, each behind `prefix` (such as `t.`), as [`Columns::value_of`] reads them.
+    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn select_list(&self, prefix: &str) -> String {
         list(&self.columns, prefix)
     }
@@ -40,6 +42,7 @@ impl Columns {
     }
 
     /// All columns of these rows, as far as they stand.
+    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn rows(&self, keys: &[&[Param]]) -> Statement {
         self.at(&format!("SELECT {} FROM", self.select_list("")), keys)
     }
@@ -50,10 +53,11 @@ impl Columns {
     }
 
     /// Adds rows, none of which stands.
-    pub(in crate::mirror) fn insert(&self, rows: &[&RowParams]) -> Statement {
-        let names: Vec<_> = self.columns.iter().map(|column| name_of(column)).collect();
+    pub(in crate::mirror) fn insert(&self, records: &[&ColumnRecord]) -> Statement {
+        let names: Vec<_> = self.columns.iter().map(name_of).collect();
         let mut sql = format!("INSERT INTO `{}` ({}) VALUES ", self.name, names.join(","));
-        for (at, row) in rows.iter().enumerate() {
+        let rows = || records.iter().map(|record| &record.row);
+        for (at, row) in rows().enumerate() {
             sql.push_str(if at == 0 { "(" } else { ",(" });
             for (at, param) in row.iter().enumerate() {
                 sql.push_str(if at == 0 { "" } else { "," });
@@ -61,13 +65,13 @@ impl Columns {
             }
             sql.push(')');
         }
-        let params: Vec<_> = rows.iter().flat_map(|row| row.iter().flatten().cloned()).collect();
+        let params: Vec<_> = rows().flat_map(|row| row.iter().flatten().cloned()).collect();
         Statement::new(sql, params)
     }
 
     /// Replaces rows, each of which stands.
-    pub(in crate::mirror) fn update(&self, rows: &[&RowParams]) -> Statement {
-        let mut statement = self.insert(rows);
+    pub(in crate::mirror) fn update(&self, records: &[&ColumnRecord]) -> Statement {
+        let mut statement = self.insert(records);
         statement.sql.push_str(" ON DUPLICATE KEY UPDATE ");
         for (at, column) in self.columns.iter().enumerate() {
             let (comma, name) = (if at == 0 { "" } else { "," }, name_of(column));
@@ -131,18 +135,18 @@ impl Columns {
 }
 
 /// How many of these rows one statement takes: a power of two, at least one.
-pub(in crate::mirror) fn rows_that_fit(rows: &[&RowParams], bytes_max: usize) -> usize {
+pub(in crate::mirror) fn rows_that_fit(rows: &[&ColumnRecord], bytes_max: usize) -> usize {
     let (mut bytes, mut params) = (0, 0);
-    let fit = rows.iter().take(ROWS_MAX).take_while(|row| {
-        bytes += size_bytes(row);
-        params += row.len();
+    let fit = rows.iter().take(ROWS_MAX).take_while(|record| {
+        bytes += size_bytes(&record.row);
+        params += record.row.len();
         bytes <= bytes_max && params <= PARAMS_MAX
     });
     crate::mirror::statement::power_of_two(fit.count().max(1))
 }
 
 /// A row's share of a statement, roughly, in bytes.
-pub(in crate::mirror) fn size_bytes(row: &RowParams) -> usize {
+pub(super) fn size_bytes(row: &RowParams) -> usize {
     let of = |param: &Option<Param>| match param {
         Some(Param::Bytes(bytes)) => bytes.len() + PARAM_BYTES,
         _ => PARAM_BYTES,
@@ -209,18 +213,30 @@ fn quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::{columns::schema::tests::facts, table_setting::DeclaredColumn};
+    use crate::{
+        mirror::{
+            columns::{Place, schema::tests::facts},
+            table_setting::DeclaredColumn,
+        },
+        model::{Key, Version},
+    };
 
     fn columns(key: &[&str]) -> Columns {
         let of = [("a", "decimal(5,2)"), ("b", "enum('x','y')"), ("c`", "float"), ("d", "int(11)")];
         Columns::of("t", &facts(&of, key), &TableSetting::default()).unwrap()
     }
 
+    fn record(row: RowParams) -> ColumnRecord {
+        let (key, version) = (Key::new("k").unwrap(), Version::default());
+        let place = Place { key, params: Vec::new(), version };
+        ColumnRecord { place, row, value_bytes: 0, expires_at_ms: None }
+    }
+
     #[test]
     fn each_placeholder_has_its_parameter() {
         let columns = columns(&["a", "b"]);
         let key = [Param::Number(1), Param::Number(2)];
-        let row: RowParams = vec![Some(Param::Null), None, Some(Param::Null), Some(Param::Null)];
+        let row = record(vec![Some(Param::Null), None, Some(Param::Null), Some(Param::Null)]);
         for statement in [
             columns.lock(&[&key, &key]),
             columns.rows(&[&key]),
@@ -254,7 +270,7 @@ mod tests {
         );
         let one = columns(&["d"]);
         assert_eq!(one.delete(&[&key[..1], &key[1..]]).sql, "DELETE FROM `t` WHERE `d` IN (?,?)");
-        let row: RowParams = vec![Some(Param::Null), None, Some(Param::Null), Some(Param::Null)];
+        let row = record(vec![Some(Param::Null), None, Some(Param::Null), Some(Param::Null)]);
         assert_eq!(
             one.update(&[&row]).sql,
             "INSERT INTO `t` (`a`,`b`,`c```,`d`) VALUES (?,DEFAULT,?,?) ON DUPLICATE KEY UPDATE \
@@ -278,7 +294,7 @@ mod tests {
 
     #[test]
     fn statements_have_no_more_parameters_than_mysql_takes() {
-        let wide: RowParams = vec![Some(Param::Null); 1_000];
+        let wide = record(vec![Some(Param::Null); 1_000]);
         let rows: Vec<_> = (0..300).map(|_| &wide).collect();
         assert_eq!(rows_that_fit(&rows, usize::MAX), 64);
         assert_eq!(rows_that_fit(&rows, 1), 1);
