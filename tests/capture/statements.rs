@@ -149,7 +149,6 @@ async fn a_write_is_in_the_store_soon() {
     pool.disconnect().await.unwrap();
     taken.sort();
     let (p50, p99) = (taken[100], taken[198]);
-    println!("from commit to the store: p50 {p50:?}, p99 {p99:?}");
     assert!(p50 < Duration::from_millis(50), "p50 {p50:?}, p99 {p99:?}");
 }
 
