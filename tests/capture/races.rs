@@ -1,12 +1,13 @@
 //! The application and lastword write the same rows at the same moment.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lastword::{
     model::{Key, TableName},
     node::{Change, Mutation},
 };
 use mysql_async::prelude::Queryable;
+use tokio::time::Instant;
 
 use crate::world::{LIMIT, Running, World, config, shared};
 
