@@ -9,7 +9,7 @@
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
 //!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
-//!                     |     in_hand.rs: rows that applications write, too
+//!                     |     in_hand.rs: rows that applications write, too; contest.rs: two for one place
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -28,6 +28,7 @@ mod column_rows;
 mod column_tables;
 mod columns;
 mod config;
+mod contest;
 mod error;
 mod fill;
 mod in_hand;
