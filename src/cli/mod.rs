@@ -15,6 +15,7 @@ mod conflicts;
 mod conflicts_text;
 mod delete;
 mod demo;
+mod doctor;
 mod exit;
 mod export;
 mod get;
@@ -89,6 +90,7 @@ commands! {
     Import => import,
     Sync => sync,
     Config => config,
+    Doctor => doctor,
     Member => member,
     Compact => compact,
     Rejoin => rejoin,

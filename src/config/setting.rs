@@ -155,6 +155,28 @@ pub const MYSQL_PASSWORD_FILE: Setting = Setting {
     kind: Kind::Text,
     help: "A file whose first line is the password for --mysql",
 };
+/// See [`MysqlTarget::tls`](super::MysqlTarget::tls).
+pub const MYSQL_TLS: Setting = Setting {
+    name: "mysql_tls",
+    env: "LASTWORD_MYSQL_TLS",
+    flag: "mysql-tls",
+    value_name: "WHEN",
+    default: "off",
+    kind: Kind::Text,
+    help: "required: MySQL must prove by its certificate that it is the host of --mysql, and all goes \
+           encrypted; off: neither",
+};
+/// See [`MysqlTls::ca_file`](super::MysqlTls::ca_file).
+pub const MYSQL_CA_FILE: Setting = Setting {
+    name: "mysql_ca_file",
+    env: "LASTWORD_MYSQL_CA_FILE",
+    flag: "mysql-ca-file",
+    value_name: "FILE",
+    default: "",
+    kind: Kind::Text,
+    help: "The authorities (PEM) of which one must have signed MySQL's certificate, with \
+           --mysql-tls=required. Without it: those that browsers trust",
+};
 /// See [`Config::insecure`](super::Config::insecure).
 pub const INSECURE: Setting = Setting {
     name: "insecure",
@@ -309,7 +331,7 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting that has all three names, in the order in which they are shown.
-pub const ALL: [&Setting; 25] = [
+pub const ALL: [&Setting; 27] = [
     &CLUSTER,
     &SITE,
     &ROLE,
@@ -320,6 +342,8 @@ pub const ALL: [&Setting; 25] = [
     &COMPRESSION,
     &MYSQL,
     &MYSQL_PASSWORD_FILE,
+    &MYSQL_TLS,
+    &MYSQL_CA_FILE,
     &INSECURE,
     &SEQUENCE_OFFSET,
     &SEQUENCE_INCREMENT,

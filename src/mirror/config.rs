@@ -1,12 +1,18 @@
 //! How the mirror is set up.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::doctor::Wanted;
 
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
+    /// How it proves who it is; `None`: it need not, and nothing is encrypted.
+    pub tls: Option<Tls>,
+    /// What it must be fit for.
+    pub wanted: Wanted,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -47,12 +53,22 @@ pub struct Target {
     pub database: String,
 }
 
+/// How MySQL proves who it is: its certificate must name the target's host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities, PEM, of which one must have signed it; read at each connection. `None`: those
+    /// that browsers trust.
+    pub ca_file: Option<PathBuf>,
+}
+
 impl Config {
     /// With the defaults.
     #[must_use]
     pub fn new(target: Target) -> Config {
         Config {
             target,
+            tls: None,
+            wanted: Wanted::default(),
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,
@@ -65,6 +81,15 @@ impl Config {
             scan_max: Duration::from_secs(60),
             heartbeat: Duration::from_secs(5),
         }
+    }
+}
+
+impl Target {
+    /// Whether what goes there stays on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 

@@ -20,6 +20,7 @@
 
 mod apply;
 mod config;
+mod doctor;
 mod error;
 mod mapping;
 mod mysql;
@@ -39,7 +40,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Target};
+pub use config::{Config, Target, Tls};
+pub use doctor::{
+    Examination, Finding, GrantError, Level, Wanted, WantedTable, examine, grant_statements,
+};
 
 use crate::{
     model::{Heads, TableName},

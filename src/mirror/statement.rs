@@ -6,7 +6,7 @@
 //! statement has 1, 2, 4 ... [`ROWS_MAX`] rows, so that a few texts, prepared once, serve all
 //! batches.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use jiff::civil::DateTime;
@@ -65,14 +65,84 @@ impl From<&Heads> for Param {
     }
 }
 
+/// How much longer than the mirror waits for it a statement may run in MySQL.
+const STATEMENT_GRACE: Duration = Duration::from_secs(5);
+
 /// What every session begins with. A row that does not fit is an error, never cut; text is UTF-8;
-/// locks and idle connections end before anyone has to look for them.
-pub(super) const SESSION: &str = "SET NAMES utf8mb4, \
-    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1, \
-    innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60";
+/// locks and idle connections end before anyone has to look for them. So does, in MariaDB, a statement
+/// for which nobody waits any more, after `statement_max`.
+pub(super) fn session(statement_max: Duration) -> Statement {
+    let seconds = (statement_max + STATEMENT_GRACE).as_secs();
+    Statement::new(
+        format!(
+            "SET NAMES utf8mb4, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+             time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 10, \
+             lock_wait_timeout = 10, wait_timeout = 60 /*M!100101 , max_statement_time = {seconds} */"
+        ),
+        [],
+    )
+}
 
 /// What the server tells of itself: the largest packet it takes.
 pub(super) const PACKET_BYTES_MAX: &str = "SELECT @@max_allowed_packet";
+
+/// Version and user.
+pub(super) const WHO: &str = "SELECT @@version, CURRENT_USER()";
+/// MySQL's wall clock, in milliseconds since the Unix epoch, UTC.
+pub(super) const CLOCK: &str =
+    "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000";
+/// How this connection is encrypted: a name, and empty where it is not.
+pub(super) const CIPHER: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
+/// What the user may, a line each.
+pub(super) const GRANTS: &str = "SHOW GRANTS";
+
+/// The variables on which the mirror and capture depend, as new sessions find them.
+const VARIABLES: [&str; 19] = [
+    "auto_increment_increment",
+    "auto_increment_offset",
+    "server_id",
+    "sql_mode",
+    "binlog_format",
+    "log_bin",
+    "log_bin_trust_function_creators",
+    "max_allowed_packet",
+    "wait_timeout",
+    "innodb_flush_log_at_trx_commit",
+    "innodb_lock_wait_timeout",
+    "default_storage_engine",
+    "time_zone",
+    "system_time_zone",
+    "read_only",
+    "super_read_only",
+    "innodb_read_only",
+    "log_slave_updates",
+    "gtid_domain_id",
+];
+
+/// Their names and values; those that the server does not know are left out.
+pub(super) fn global_variables() -> Statement {
+    let names = VARIABLES.join("','");
+    Statement::new(format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('{names}')"), [])
+}
+
+/// The columns of this database that MySQL fills by itself: table, column, how.
+pub(super) fn numbered_columns() -> Statement {
+    Statement::new(
+        "SELECT TABLE_NAME, COLUMN_NAME, EXTRA FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND EXTRA <> '' ORDER BY TABLE_NAME",
+        [],
+    )
+}
+
+/// The columns of primary keys that hold text: table, column, collation.
+pub(super) fn text_keys() -> Statement {
+    Statement::new(
+        "SELECT TABLE_NAME, COLUMN_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND COLUMN_KEY = 'PRI' AND COLLATION_NAME IS NOT NULL \
+         AND TABLE_NAME NOT LIKE '\\_lastword\\_%' ORDER BY TABLE_NAME, ORDINAL_POSITION",
+        [],
+    )
+}
 
 /// The tables of the mirror's own, by name.
 pub(super) const OWN_TABLES: [(&str, &str); 3] = [
