@@ -22,6 +22,7 @@ mod get;
 mod import;
 mod insert;
 mod member;
+mod mirror;
 mod output;
 mod put;
 mod rejoin;
@@ -92,6 +93,7 @@ commands! {
     Config => config,
     Doctor => doctor,
     Member => member,
+    Mirror => mirror,
     Compact => compact,
     Rejoin => rejoin,
     Bench => bench,

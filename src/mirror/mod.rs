@@ -4,8 +4,10 @@
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
 //!                     |              mapping.rs   which row is written, deleted, set aside
 //!                     |              statement.rs the SQL
+//!                     |-- rebuild.rs: tables filled anew, where an operator says so
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
+//!                     |-- doctor/: is this MySQL fit for it?
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -24,6 +26,7 @@ mod doctor;
 mod error;
 mod mapping;
 mod mysql;
+mod rebuild;
 mod rescan;
 mod session;
 mod shape;
@@ -31,7 +34,7 @@ mod statement;
 mod tables;
 mod upkeep;
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
@@ -62,7 +65,7 @@ const SESSION_SOUND: Duration = Duration::from_secs(10);
 pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHandle<()> {
     let target = config.target.to_string();
     let report = MirrorReport { target, ..MirrorReport::default() };
-    let report = Report { mirror: node.reports().add_mirror(report) };
+    let report = Report { mirror: node.reports().add_mirror(report), warned_of: Mutex::default() };
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -76,7 +79,17 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
 async fn mirror(node: &Node, config: &Config, report: &Report) {
     let mut waits = waits(config);
     let mut last_text = String::new();
+    let mut orders = node.mirror_orders();
     loop {
+        let is_paused = orders.borrow_and_update().paused.is_some();
+        node.mirror_is_at_rest(is_paused);
+        if is_paused {
+            report.paused();
+            // The node holds the other end.
+            let _ = orders.wait_for(|orders| orders.paused.is_none()).await;
+            waits = self::waits(config);
+            continue;
+        }
         let began = Instant::now();
         let (error, session) = match Session::connect(node, config, report).await {
             Err(error) => (error, None),
@@ -86,6 +99,9 @@ async fn mirror(node: &Node, config: &Config, report: &Report) {
             },
         };
         // One that waits for an operator keeps its sound connection: status can tell the two.
+        if matches!(error, MirrorError::Paused) {
+            continue;
+        }
         let session = session.filter(|_| error.waits_for_operator());
         report.failed(node.now_ms(), &error, session.is_some());
         let text = error.to_string();
@@ -98,7 +114,10 @@ async fn mirror(node: &Node, config: &Config, report: &Report) {
         if began.elapsed() >= SESSION_SOUND {
             waits = self::waits(config);
         }
-        sleep(waits.next().unwrap_or(config.retry_max)).await;
+        tokio::select! {
+            () = sleep(waits.next().unwrap_or(config.retry_max)) => {}
+            _ = orders.changed() => {}
+        }
     }
 }
 
@@ -114,6 +133,8 @@ fn waits(config: &Config) -> ExponentialBackoff {
 /// What status shows of the mirror.
 struct Report {
     mirror: MirrorHandle,
+    /// What the log was told of MySQL's settings.
+    warned_of: Mutex<Vec<Finding>>,
 }
 
 impl Report {
@@ -137,6 +158,36 @@ impl Report {
         self.mirror.update(|mirror| mirror.rescan = rescan);
     }
 
+    /// A rebuild has come so far in this table; `None`: it is over.
+    fn rebuilds(&self, at: Option<Rescan>) {
+        self.mirror.update(|mirror| mirror.rebuild = at);
+    }
+
+    /// An operator said so; nothing is wrong.
+    fn paused(&self) {
+        self.mirror.update(|mirror| {
+            mirror.connected = false;
+            mirror.applying = false;
+            mirror.rescan = None;
+            mirror.rebuild = None;
+        });
+    }
+
+    /// Logs what is not as it should be, where it was not told yet.
+    fn warns_of(&self, findings: &[Finding]) {
+        let mut warned_of = self.warned_of.lock().expect("no holder of this lock panics");
+        warned_of.retain(|told| findings.contains(told));
+        for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
+            if warned_of.contains(finding) {
+                continue;
+            }
+            let Finding { subject, found, why, mend, .. } = finding;
+            let mend = mend.as_deref().unwrap_or_default();
+            tracing::warn!(subject, found, why, mend, "MySQL is not set up as it should be");
+            warned_of.push(finding.clone());
+        }
+    }
+
     fn applied(&self, rows: u64) {
         self.mirror.update(|mirror| mirror.rows_applied += rows);
     }
@@ -158,6 +209,7 @@ impl Report {
             mirror.connected = connected;
             mirror.applying = false;
             mirror.rescan = None;
+            mirror.rebuild = None;
             mirror.last_error = Some(LastError { message: error.to_string(), at_ms: now_ms });
         });
     }
@@ -165,10 +217,6 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        self.mirror.update(|mirror| {
-            mirror.connected = false;
-            mirror.applying = false;
-            mirror.rescan = None;
-        });
+        self.paused();
     }
 }

@@ -256,10 +256,20 @@ pub(super) fn power_of_two(count: usize) -> usize {
 /// Writes rows; one that stands there stays where it is as young, or younger.
 ///
 /// `exact`: MySQL takes two keys for equal only where they are the same bytes. Otherwise a row
-/// that stands under another key is left alone too.
-pub(super) fn upsert(table: &TableName, exact: bool, records: &[Record]) -> Statement {
-    let mut newer =
-        "(VALUES(hlc) > hlc OR (VALUES(hlc) = hlc AND VALUES(origin) > origin))".to_owned();
+/// that stands under another key is left alone too. `overwrites`: it goes over whatever stands under
+/// that key.
+pub(super) fn upsert(
+    table: &TableName,
+    exact: bool,
+    overwrites: bool,
+    records: &[Record],
+) -> Statement {
+    let mut newer = match overwrites {
+        true => "TRUE".to_owned(),
+        false => {
+            "(VALUES(hlc) > hlc OR (VALUES(hlc) = hlc AND VALUES(origin) > origin))".to_owned()
+        }
+    };
     if !exact {
         newer.push_str(" AND CAST(k AS BINARY) = CAST(VALUES(k) AS BINARY)");
     }
@@ -476,8 +486,8 @@ mod tests {
         let keys: Vec<_> = records.iter().map(|r| &r.key).collect();
         let heads = Heads::new();
         for statement in [
-            upsert(&table(), true, &records),
-            upsert(&table(), false, &records),
+            upsert(&table(), true, false, &records),
+            upsert(&table(), false, true, &records),
             delete(&table(), true, &dead),
             delete(&table(), false, &dead),
             standing(&table(), &keys),
@@ -501,7 +511,7 @@ mod tests {
 
     #[test]
     fn what_the_condition_reads_is_assigned_last() {
-        let sql = upsert(&table(), true, &[record("k", 1)]).sql;
+        let sql = upsert(&table(), true, false, &[record("k", 1)]).sql;
         let at = |column: &str| sql.find(&format!(" {column} = IF(")).unwrap();
         assert!(at("v") < at("origin") && at("expires_at") < at("origin"));
         assert!(at("updated_at") < at("origin") && at("origin") < at("hlc"), "{sql}");
@@ -509,7 +519,7 @@ mod tests {
 
     #[test]
     fn updated_at_is_the_time_of_the_write_itself() {
-        let statement = upsert(&table(), true, &[record("k", 1)]);
+        let statement = upsert(&table(), true, false, &[record("k", 1)]);
         assert_eq!(statement.params[4], Param::DateTime(datetime(5)));
         assert_eq!(statement.params[5], Param::Null);
     }

@@ -102,6 +102,8 @@ pub struct MirrorReport {
     pub position: Option<Heads>,
     /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
     pub rescan: Option<Rescan>,
+    /// A table is filled anew from the store, as an operator said.
+    pub rebuild: Option<Rescan>,
     /// Rows written to MySQL since the start.
     pub rows_applied: u64,
     /// Rows that stand in `_lastword_rejected`.

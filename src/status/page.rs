@@ -166,12 +166,20 @@ fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
 
 fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
     writeln!(html, "<section><h3>{}</h3><table>", Text(&mirror.report.target))?;
+    if let Some(pause) = &mirror.orders.paused {
+        let by = Text(&pause.by);
+        row(html, "Paused", format_args!("since {}, by {by}", Time(pause.since_ms)))?;
+    }
     row(html, "Connected", YesNo(mirror.report.connected))?;
     row(html, "Applying", YesNo(mirror.report.applying))?;
     row(html, "MySQL is behind", Behind(mirror.behind))?;
     if let Some(rescan) = &mirror.report.rescan {
         let rows = Count(rescan.rows);
         row(html, "Rescanning", format_args!("table {}, {rows} rows so far", rescan.table))?;
+    }
+    if let Some(rebuild) = &mirror.report.rebuild {
+        let rows = Count(rebuild.rows);
+        row(html, "Rebuilding", format_args!("table {}, {rows} rows so far", rebuild.table))?;
     }
     row(html, "Rows applied", Count(mirror.report.rows_applied))?;
     row(html, "Rows rejected", Alarm(mirror.report.rows_rejected))?;
@@ -338,7 +346,10 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         model::{Hlc, Origin, Role},
-        node::{CatchingUp, ClusterStatus, HeadStatus, MirrorReport, OpenHead, PeerReport},
+        node::{
+            CatchingUp, ClusterStatus, HeadStatus, MirrorOrders, MirrorPause, MirrorReport,
+            OpenHead, PeerReport,
+        },
     };
 
     /// A node with something of everything, some of it hostile.
@@ -426,6 +437,10 @@ pub(super) mod tests {
                     ..MirrorReport::default()
                 },
                 behind: Backlog::default(),
+                orders: MirrorOrders {
+                    paused: Some(MirrorPause { since_ms: 1_760_000_000_000, by: "<ann>".into() }),
+                    rebuild: None,
+                },
             }),
         }
     }
@@ -449,6 +464,7 @@ pub(super) mod tests {
             "-12 ms",
             "Yes · on the wire 14 bytes received · 15 bytes sent",
             "80.2 ms",
+            "since 2025-10-09 08:53:20 UTC, by &lt;ann&gt;",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }

@@ -84,9 +84,9 @@ fn pattern(database: &str) -> String {
 fn quoted(user: &str) -> Result<String, GrantError> {
     let (name, host) = user.rsplit_once('@').ok_or_else(|| GrantError(user.to_owned()))?;
     let quote = |part: &str| {
-        let bare = ['\'', '`', '"'].iter().find_map(|&sign| {
-            part.strip_prefix(sign).and_then(|part| part.strip_suffix(sign))
-        });
+        let bare = ['\'', '`', '"']
+            .iter()
+            .find_map(|&sign| part.strip_prefix(sign).and_then(|part| part.strip_suffix(sign)));
         let bare = bare.unwrap_or(part);
         (!bare.is_empty()).then(|| format!("'{}'", bare.replace('\\', "\\\\").replace('\'', "''")))
     };

@@ -79,7 +79,9 @@ impl Finding {
 /// For new sessions at once; in the server's settings too, to outlive its restart.
 fn set(name: &str, value: &str) -> String {
     let plain = value.trim_matches('\'');
-    format!("SET GLOBAL {name} = {value}; -- and {name} = {plain} below [mysqld], to outlive a restart")
+    format!(
+        "SET GLOBAL {name} = {value}; -- and {name} = {plain} below [mysqld], to outlive a restart"
+    )
 }
 
 impl Look<'_> {
@@ -397,7 +399,8 @@ impl Look<'_> {
         let found = format!("{}, {}", self.shown(idle), self.shown(lock));
         let waits = self.facts.number(lock).unwrap_or(u64::MAX);
         if self.wanted.captures() && waits < LOCK_WAIT_SECONDS_MIN {
-            let why = "applications that write a row which the mirror is writing may get error 1205";
+            let why =
+                "applications that write a row which the mirror is writing may get error 1205";
             let seconds = LOCK_WAIT_SECONDS_MIN.to_string();
             return bad(Level::Warning, subject, found, why).mended_by(set(lock, &seconds));
         }

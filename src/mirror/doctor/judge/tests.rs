@@ -1,10 +1,7 @@
 //! Every bad fact is found, with its way out; what is as it should be is said to be so.
 
 use super::*;
-use crate::{
-    mirror::doctor::WantedTable,
-    protocol::SequenceIds,
-};
+use crate::{mirror::doctor::WantedTable, protocol::SequenceIds};
 
 fn facts(changed: &[(&str, &str)]) -> Facts {
     let variables = [
@@ -81,11 +78,8 @@ fn one(facts: &Facts, wanted: &Wanted) -> Finding {
 fn a_server_that_is_fit_gives_nothing_to_complain_of() {
     assert_eq!(complaints(&facts(&[]), &Wanted::default()), []);
     assert_eq!(complaints(&facts(&[]), &capture()), []);
-    let log_bin = [
-        ("log_bin", "ON"),
-        ("binlog_format", "ROW"),
-        ("log_bin_trust_function_creators", "ON"),
-    ];
+    let log_bin =
+        [("log_bin", "ON"), ("binlog_format", "ROW"), ("log_bin_trust_function_creators", "ON")];
     assert_eq!(complaints(&facts(&log_bin), &capture()), []);
     let mysql = Facts { version: "8.4.2".into(), ..facts(&[]) };
     assert_eq!(complaints(&mysql, &capture()), []);
@@ -98,11 +92,18 @@ fn variables_that_harm_are_found_with_the_statement_that_mends_them() {
     let packet = ("max_allowed_packet", "1048576");
     let flush = ("innodb_flush_log_at_trx_commit", "2");
     let statement = [("log_bin", "ON"), ("binlog_format", "STATEMENT")];
-    let statement_and_trust = [statement[0], statement[1], ("log_bin_trust_function_creators", "1")];
+    let statement_and_trust =
+        [statement[0], statement[1], ("log_bin_trust_function_creators", "1")];
     let mixed = [("log_bin", "ON"), ("log_bin_trust_function_creators", "1")];
     let untrusted = [("log_bin", "ON"), ("binlog_format", "ROW")];
     for (changed, wanted, level, subject, mend) in [
-        (&[packet][..], &plain, Error, "max_allowed_packet", "SET GLOBAL max_allowed_packet = 16777216;"),
+        (
+            &[packet][..],
+            &plain,
+            Error,
+            "max_allowed_packet",
+            "SET GLOBAL max_allowed_packet = 16777216;",
+        ),
         (&[flush], &plain, Warning, flush.0, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
         (&[flush], &capture(), Error, flush.0, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
         (&[("sql_mode", "")], &capture(), Warning, "sql_mode", "sql_mode = 'STRICT_TRANS_TABLES';"),
@@ -178,7 +179,10 @@ fn missing_privileges_are_named_with_the_grant() {
     let facts = Facts { grants, ..facts(&[]) };
     let finding = one(&facts, &capture());
     assert_eq!((finding.level, finding.subject), (Level::Error, "privileges"));
-    assert!(finding.found.contains("lacks DELETE (to delete rows), TRIGGER (to capture"), "{finding:?}");
+    assert!(
+        finding.found.contains("lacks DELETE (to delete rows), TRIGGER (to capture"),
+        "{finding:?}"
+    );
     let grant = "GRANT DELETE, TRIGGER ON `shop`.* TO 'lastword'@'127.0.0.1';";
     assert_eq!(finding.mend.unwrap(), grant);
 }
@@ -209,7 +213,9 @@ fn numbers_that_two_sites_would_both_give_are_found() {
         assert!(finding.loses_data, "{finding:?}");
         let mend = finding.mend.unwrap();
         assert!(
-            mend.starts_with("SET GLOBAL auto_increment_increment = 10, GLOBAL auto_increment_offset = 3;"),
+            mend.starts_with(
+                "SET GLOBAL auto_increment_increment = 10, GLOBAL auto_increment_offset = 3;"
+            ),
             "{mend}"
         );
     }
@@ -227,7 +233,11 @@ fn a_star_stands_for_every_table() {
     all.tables[0].name = "*".into();
     assert!(one(&numbered(&[]), &all).loses_data);
     let mut but_one = all.clone();
-    but_one.tables.push(WantedTable { name: "film".into(), is_captured: false, ..all.tables[0].clone() });
+    but_one.tables.push(WantedTable {
+        name: "film".into(),
+        is_captured: false,
+        ..all.tables[0].clone()
+    });
     assert!(!one(&numbered(&[]), &but_one).loses_data);
 }
 
@@ -240,7 +250,10 @@ fn keys_that_fold_are_found() {
     let finding = one(&key("film", "title", "utf8mb4_general_ci"), &capture());
     assert_eq!((finding.level, finding.subject), (Level::Error, "key_collation"));
     let mend = finding.mend.unwrap();
-    assert!(mend.contains("utf8mb4_nopad_bin") && mend.contains("key_collation = \"accept\""), "{mend}");
+    assert!(
+        mend.contains("utf8mb4_nopad_bin") && mend.contains("key_collation = \"accept\""),
+        "{mend}"
+    );
     // 'a' and 'a ' are one under it.
     assert_eq!(one(&key("film", "title", "utf8mb4_bin"), &capture()).level, Level::Error);
     assert_eq!(complaints(&key("film", "title", "utf8mb4_nopad_bin"), &capture()), []);
