@@ -1,0 +1,163 @@
+//! `lastword doctor` looks at a real MariaDB: what it names is wrong, and what it says mends it.
+
+use lastword::mirror::{Wanted, grant_statements};
+use serde_json::Value;
+
+use crate::{
+    common::{
+        mariadb::MariaDb,
+        program::{complaint, done, json, program},
+        wait::until,
+    },
+    world::{LIMIT, Running, World, config},
+};
+
+const PASSWORD: &str = "n0t shown";
+
+/// What the doctor says, and whether the exit code agrees.
+fn doctor(url: &str, more: &[&str]) -> Value {
+    let output = program(&[&["doctor", "--json", "--mysql", url], more].concat());
+    let report = json(&String::from_utf8(output.stdout).unwrap());
+    let errors = report["errors"].as_u64().unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(errors > 0)), "{report}");
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert!(!report.to_string().contains(PASSWORD) && !complaints.contains(PASSWORD));
+    assert_eq!(complaints.lines().count(), usize::from(errors > 0), "{complaints}");
+    report
+}
+
+/// What it says of one thing.
+fn of<'r>(report: &'r Value, subject: &str) -> &'r Value {
+    let findings = report["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["subject"] == subject);
+    found.unwrap_or_else(|| panic!("{subject} in {report}"))
+}
+
+#[test]
+fn what_harms_is_named_and_what_it_says_mends_it() {
+    let mariadb = MariaDb::start_with(&["--log-bin=log", "--binlog-format=ROW", "--server-id=3"]);
+    let url = mariadb.url("shop");
+    let report = doctor(&url, &[]);
+    assert_eq!((&report["errors"], &report["warnings"]), (&0.into(), &0.into()), "{report}");
+    assert!(report["version"].as_str().unwrap().contains("MariaDB"), "{report}");
+    assert_eq!(of(&report, "server_id")["found"], "server_id = 3; lastword does not use it");
+
+    for (harm, subject, level) in [
+        ("SET GLOBAL max_allowed_packet = 1048576", "max_allowed_packet", "error"),
+        ("SET GLOBAL read_only = ON", "read_only", "ok"),
+        (
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+            "innodb_flush_log_at_trx_commit",
+            "warning",
+        ),
+        ("SET GLOBAL binlog_format = 'STATEMENT'", "binlog_format", "warning"),
+    ] {
+        mariadb.sql("", harm);
+        let report = doctor(&url, &[]);
+        let found = of(&report, subject);
+        assert_eq!(found["level"], level, "{harm}: {found}");
+        match found["mend"].as_str() {
+            Some(mend) => drop(mariadb.sql("", mend)),
+            None => drop(mariadb.sql("", "SET GLOBAL read_only = OFF")),
+        }
+        assert_eq!(of(&doctor(&url, &[]), subject)["level"], "ok", "{harm}");
+    }
+    // Who is not root is bound by it.
+    mariadb.sql(
+        "",
+        "CREATE USER plain@'127.0.0.1'; GRANT ALL ON shop.* TO plain@'127.0.0.1'; \
+         SET GLOBAL read_only = ON",
+    );
+    let plain = format!("mysql://plain@127.0.0.1:{}/shop", mariadb.port());
+    assert_eq!(of(&doctor(&plain, &[]), "read_only")["level"], "error");
+    mariadb.sql("", of(&doctor(&plain, &[]), "read_only")["mend"].as_str().unwrap());
+
+    mariadb.sql("shop", "CREATE TABLE names (k VARCHAR(20) PRIMARY KEY, v TEXT)");
+    let report = doctor(&url, &[]);
+    let found = of(&report, "key_collation");
+    assert_eq!(found["level"], "warning", "{found}");
+    mariadb.sql("shop", found["mend"].as_str().unwrap());
+    assert_eq!(of(&doctor(&url, &[]), "key_collation")["level"], "ok");
+    // For people.
+    let text = done(&["doctor", "--mysql", &url]);
+    assert!(text.starts_with("MySQL 127.0.0.1:") && text.contains("\nok       version "), "{text}");
+}
+
+#[test]
+fn a_server_that_is_away_is_said_to_be() {
+    let report = doctor("mysql://u:n0t%20shown@127.0.0.1:1/shop", &[]);
+    let found = of(&report, "connection");
+    assert!(found["found"].as_str().unwrap().contains("cannot connect to 127.0.0.1:1/shop"));
+    let missing = complaint(&["doctor"], 2);
+    assert!(missing.contains("mysql"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grants_it_prints_are_enough_and_each_is_needed() {
+    let mariadb = MariaDb::start();
+    let database = "least_rights";
+    mariadb.url(database);
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, format!("{PASSWORD}\n")).unwrap();
+    let url = format!("mysql://least@127.0.0.1:{}/{database}", mariadb.port());
+    let secret = ["--mysql-password-file", password_file.to_str().unwrap()];
+    let user = "'least'@'127.0.0.1'";
+
+    let mut arguments = vec!["doctor", "--grants", "--user", user, "--mysql", &url];
+    let printed = done(&arguments);
+    let expected = grant_statements(database, &Wanted::default(), user).unwrap().join("\n");
+    assert_eq!(printed.trim_end(), expected);
+    assert!(printed.contains("ON `least\\_rights`.* TO 'least'@'127.0.0.1'"), "{printed}");
+    arguments.drain(2..4);
+    assert!(done(&arguments).contains("TO 'least'@'%';"));
+
+    mariadb.sql("", &format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"));
+    let report = doctor(&url, &secret);
+    assert!(of(&report, "connection")["found"].as_str().unwrap().contains("denied"), "{report}");
+    mariadb.sql("", &printed);
+    let report = doctor(&url, &secret);
+    assert_eq!((&report["errors"], &report["user"]), (&0.into(), &"least@127.0.0.1".into()));
+
+    // It runs so.
+    let world = World::new().await;
+    let mut config = config(&mariadb, database);
+    config.target.user = "least".into();
+    config.target.password = Some(PASSWORD.into());
+    let mirror = Running::start(&world, &config);
+    world.fill("t", 500, 10).await;
+    world.delete("t", "k000001").await;
+    world.put("u", "k", "v").await;
+    world.judge(&mariadb, database, "t");
+    world.judge(&mariadb, database, "u");
+    mirror.stop().await;
+
+    for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"] {
+        mariadb.sql("", &format!("REVOKE {privilege} ON `least\\_rights`.* FROM {user}"));
+        let report = doctor(&url, &secret);
+        let found = of(&report, "privileges");
+        assert_eq!(found["level"], "error");
+        let lacks = format!("least@127.0.0.1 lacks {privilege} (");
+        assert!(found["found"].as_str().unwrap().starts_with(&lacks), "{found}");
+        // And without it the mirror does not get by.
+        let table = format!("without_{}", privilege.to_lowercase());
+        let mirror = Running::start(&world, &config);
+        world.put(&table, "k", "v").await;
+        world.put("t", "again", "v").await;
+        world.delete("t", "again").await;
+        world.put("t", "again", "v").await;
+        world.delete("t", "again").await;
+        world.when(privilege, |report| !report.applying && report.last_error.is_some());
+        mirror.stop().await;
+        mariadb.sql("", found["mend"].as_str().unwrap());
+        assert_eq!(doctor(&url, &secret)["errors"], 0);
+        let mirror = Running::start(&world, &config);
+        world.judge(&mariadb, database, &table);
+        world.judge(&mariadb, database, "t");
+        mirror.stop().await;
+    }
+    until("no session to be left", LIMIT, || {
+        let sessions = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER = 'least'";
+        mariadb.sql("", sessions).is_empty().then_some(())
+    });
+}
