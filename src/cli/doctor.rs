@@ -70,8 +70,7 @@ impl Args {
         let mut out = Vec::new();
         if self.grants {
             let user = self.user.unwrap_or_else(|| format!("{}@%", target.user));
-            let wanted = &mirror_config.wanted;
-            for statement in mirror::grant_statements(&target.database, wanted, &user)? {
+            for statement in mirror::grant_statements(&mirror_config, &user)? {
                 out.extend_from_slice(statement.as_bytes());
                 out.push(b'\n');
             }

@@ -172,11 +172,9 @@ fn limits(config: &Config) -> Limits {
 pub(super) fn mirror_config(config: &Config, target: &MysqlTarget) -> mirror::Config {
     mirror::Config {
         tls: target.tls.as_ref().map(|tls| mirror::Tls { ca_file: tls.ca_file.clone() }),
-        wanted: mirror::Wanted {
-            value_bytes_max: config.limits.value_bytes_max,
-            sequence: config.sequence,
-            tables: Vec::new(),
-        },
+        tables: config.mirrored_tables.clone(),
+        value_bytes_max: config.limits.value_bytes_max,
+        sequence: config.sequence,
         ..mirror::Config::new(mirror_target(target))
     }
 }

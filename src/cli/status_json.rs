@@ -103,9 +103,16 @@ struct Mirror<'a> {
     rebuild_tables: Option<&'a [String]>,
     rebuilding_table: Option<&'a str>,
     rebuilding_rows: u64,
+    waiting_tables: Vec<WaitingTable<'a>>,
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
     connects: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct WaitingTable<'a> {
+    table: &'a str,
+    reason: &'a str,
 }
 
 /// The status, to be serialized.
@@ -205,6 +212,11 @@ fn mirror_of(mirror: &proto::MirrorStatus) -> Mirror<'_> {
             .filter(|tables| mirror.rebuild_all || !tables.is_empty()),
         rebuilding_table: known(&mirror.rebuilding_table),
         rebuilding_rows: mirror.rebuilding_rows,
+        waiting_tables: mirror
+            .waiting_tables
+            .iter()
+            .map(|waiting| WaitingTable { table: &waiting.table, reason: &waiting.reason })
+            .collect(),
         last_error: known(&mirror.last_error),
         last_error_at: mirror.last_error_time.as_ref().map(time_text),
         connects: mirror.connects,

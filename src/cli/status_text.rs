@@ -179,6 +179,9 @@ fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock
         };
         text.line("Rebuilding", format!("{what}: {at}"));
     }
+    for waiting in &mirror.waiting_tables {
+        text.line("Waiting", one_line(&waiting.reason));
+    }
     text.line("Applied", rows(mirror.rows_applied));
     text.line(
         "Rejected",

@@ -2,7 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::doctor::Wanted;
+use super::{Form, TableSetting};
+use crate::{model::TableName, protocol::SequenceIds};
 
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
@@ -11,8 +12,12 @@ pub struct Config {
     pub target: Target,
     /// How it proves who it is; `None`: it need not, and nothing is encrypted.
     pub tls: Option<Tls>,
-    /// What it must be fit for.
-    pub wanted: Wanted,
+    /// How single tables stand there; the others are [keys and values](super::Form::KeyValue).
+    pub tables: Vec<TableSetting>,
+    /// The largest value that a client may write, in bytes.
+    pub value_bytes_max: usize,
+    /// The site's numbers, where it has some.
+    pub sequence: Option<SequenceIds>,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -34,6 +39,8 @@ pub struct Config {
     /// A scan of the store holds its old pages: after so long it is left off, and a new one goes
     /// on from there.
     pub scan_max: Duration,
+    /// Column tables are looked at once in this time: they may have been altered, or mended.
+    pub columns_check: Duration,
     /// An idle connection is tried, and idle heads are written down, once in this time.
     pub heartbeat: Duration,
 }
@@ -68,7 +75,9 @@ impl Config {
         Config {
             target,
             tls: None,
-            wanted: Wanted::default(),
+            tables: Vec::new(),
+            value_bytes_max: 1 << 20,
+            sequence: None,
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,
@@ -79,8 +88,21 @@ impl Config {
             rejected_retry_min: Duration::from_secs(10),
             rejected_retry_max: Duration::from_secs(300),
             scan_max: Duration::from_secs(60),
+            columns_check: Duration::from_secs(5),
             heartbeat: Duration::from_secs(5),
         }
+    }
+
+    /// The setting of a table that stands in columns; `None`: it is keys and values.
+    #[must_use]
+    pub fn columns_of(&self, table: &TableName) -> Option<&TableSetting> {
+        TableSetting::of_columns(&self.tables, table.as_str())
+    }
+
+    /// Whether some tables stand in columns.
+    #[must_use]
+    pub fn has_column_tables(&self) -> bool {
+        self.tables.iter().any(|setting| setting.form == Form::Columns)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The mirror: each user table of the store as a `kv` table in the site's own MySQL.
+//! The mirror: each user table of the store as a table in the site's own MySQL, of keys and values
+//! (`kv`), or of ordinary columns.
 //!
 //! ```text
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
@@ -8,6 +9,8 @@
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
 //!                     |-- doctor/: is this MySQL fit for it?
+//!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
+//!                     |     columns/: rows as JSON objects, the SQL of such tables
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -21,9 +24,13 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+mod column_rows;
+mod column_tables;
+mod columns;
 mod config;
 mod doctor;
 mod error;
+mod fill;
 mod mapping;
 mod mysql;
 mod rebuild;
@@ -31,10 +38,11 @@ mod rescan;
 mod session;
 mod shape;
 mod statement;
+mod table_setting;
 mod tables;
 mod upkeep;
 
-use std::{sync::Mutex, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
@@ -44,13 +52,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Target, Tls};
-pub use doctor::{
-    Examination, Finding, GrantError, Level, Wanted, WantedTable, examine, grant_statements,
-};
+pub use doctor::{Examination, Finding, GrantError, Level, examine, grant_statements};
+pub use table_setting::{DeclaredColumn, Form, TableSetting, Triggers};
 
 use crate::{
     model::{Heads, TableName},
-    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan},
+    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan, WaitingTable},
 };
 use error::MirrorError;
 use session::Session;
@@ -202,6 +209,14 @@ impl Report {
                 None => {}
             }
         });
+    }
+
+    /// These tables will not do, for these reasons.
+    fn waits_for(&self, tables: &BTreeMap<String, String>) {
+        let waiting = tables
+            .iter()
+            .map(|(table, reason)| WaitingTable { table: table.clone(), reason: reason.clone() });
+        self.mirror.update(|mirror| mirror.waiting_tables = waiting.collect());
     }
 
     fn failed(&self, now_ms: u64, error: &MirrorError, connected: bool) {

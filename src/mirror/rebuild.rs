@@ -13,12 +13,17 @@
 //! it may go over what stands there whatever version that bears, somebody's own included, and no older
 //! version comes over a newer one.
 //!
+//! A [column table](super::column_tables) is declared to lack rows, in `_lastword_columns` too, and filled
+//! as such: rows bear no version there, so filling goes over whatever stands anyway.
+//!
 //! The order stands until its last table is through: a session that breaks leaves the next one to begin
 //! again.
 
 use std::collections::VecDeque;
 
 use super::{
+    column_tables::Filling,
+    columns::own,
     error::MirrorError,
     session::{Session, read},
 };
@@ -47,6 +52,8 @@ enum Stage {
     Writing(Vec<u8>),
     /// MySQL's rows behind this key are looked up in the store.
     Clearing(Option<Vec<u8>>),
+    /// It is a column table, which is [filled](super::fill) as one that lacks rows.
+    Filling,
 }
 
 impl Default for Stage {
@@ -59,6 +66,12 @@ impl Rebuild {
     /// Whether there is a part to do at once.
     pub(super) fn is_under_way(&self) -> bool {
         self.number.is_some()
+    }
+
+    fn next_table(&mut self) -> Stage {
+        self.tables.pop_front();
+        self.rows = 0;
+        Stage::default()
     }
 }
 
@@ -81,7 +94,7 @@ impl Session<'_> {
             let mut tables: Vec<_> = match &order.tables {
                 None => {
                     let mut all = read(move || Ok(node.snapshot().table_names())).await?;
-                    all.extend(self.known.iter().cloned());
+                    all.extend(self.known.iter().chain(self.columns.keys()).cloned());
                     all
                 }
                 Some(names) => {
@@ -108,6 +121,21 @@ impl Session<'_> {
             return Ok(());
         };
         rebuild.stage = match std::mem::take(&mut rebuild.stage) {
+            Stage::Writing(_) if self.config.columns_of(&table).is_some() => {
+                self.unfill(&table).await?;
+                Stage::Filling
+            }
+            Stage::Filling => match self.columns.get(&table) {
+                Some(of_table) if of_table.filling != Filling::Done => {
+                    rebuild.rows = of_table.rows_filled;
+                    Stage::Filling
+                }
+                Some(_) => rebuild.next_table(),
+                None => {
+                    tracing::warn!(%table, "the table waits: it is filled anew once it will do");
+                    rebuild.next_table()
+                }
+            },
             Stage::Writing(from) => match self.write_part(&table, from, &mut rebuild.rows).await? {
                 Some(next) => Stage::Writing(next),
                 None => Stage::Clearing(None),
@@ -117,15 +145,21 @@ impl Session<'_> {
                 rebuild.rows_deleted += deleted;
                 match last {
                     Some(last) => Stage::Clearing(Some(last)),
-                    None => {
-                        rebuild.tables.pop_front();
-                        rebuild.rows = 0;
-                        Stage::default()
-                    }
+                    None => rebuild.next_table(),
                 }
             }
         };
         self.report.rebuilds(Some(Rescan { table, rows: rebuild.rows }));
+        Ok(())
+    }
+
+    /// A column table is filled anew from here on, and MySQL knows that it is.
+    async fn unfill(&mut self, table: &TableName) -> Result<(), MirrorError> {
+        self.ensure_columns(std::slice::from_ref(table)).await?;
+        self.mysql.execute(own::unfill(table)).await?;
+        if let Some(of_table) = self.columns.get_mut(table) {
+            of_table.lacks_rows();
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! scan of the store to how far the scan came, at its end to the heads of its moment.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -24,7 +24,9 @@ use tokio::{
 
 use super::{
     Config, Report,
-    doctor::{self, Facts, Finding},
+    column_tables::ColumnTable,
+    columns::own,
+    doctor::{self, Facts, Finding, Wanted},
     error::MirrorError,
     mysql::{Cell, Connection, number, text},
     rebuild::Rebuild,
@@ -60,6 +62,11 @@ pub(super) struct Session<'m> {
     pub(super) tables: HashMap<TableName, Table>,
     /// The tables that lastword knows as its own.
     pub(super) known: HashSet<TableName>,
+    /// The column tables that do.
+    pub(super) columns: HashMap<TableName, ColumnTable>,
+    /// Those that do not, and why.
+    pub(super) waiting: BTreeMap<String, String>,
+    pub(super) columns_looked_at: Instant,
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
@@ -115,6 +122,9 @@ impl<'m> Session<'m> {
             position: Heads::new(),
             tables: HashMap::new(),
             known: HashSet::new(),
+            columns: HashMap::new(),
+            waiting: BTreeMap::new(),
+            columns_looked_at: Instant::now(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
             orders: node.mirror_orders(),
@@ -131,15 +141,16 @@ impl<'m> Session<'m> {
         self.count_rejected().await?;
         let known: Vec<_> = self.known.iter().cloned().collect();
         self.ensure_tables(&known).await?;
+        self.find_column_tables().await?;
         self.report.follows(&self.position);
 
         let mut follower = Follower::new(self.node, self.position.clone());
         let mut rebuild = Rebuild::default();
         loop {
-            let limit = self.upkeep.nothing_due_for();
-            let limit = if rebuild.is_under_way() { Duration::ZERO } else { limit };
+            let at_once = rebuild.is_under_way() || self.has_to_fill();
+            let idle = if at_once { Duration::ZERO } else { self.upkeep.nothing_due_for() };
             tokio::select! {
-                lives = follower.changed_within(limit) => if !lives { return Ok(()) },
+                lives = follower.changed_within(idle) => if !lives { return Ok(()) },
                 // They come from the node: while it lives there may be others.
                 _ = self.orders.changed() => {}
             }
@@ -148,7 +159,9 @@ impl<'m> Session<'m> {
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
             self.go_on_rebuilding(&mut rebuild).await?;
-            if rows >= GATHER_ROWS_MIN && !rebuild.is_under_way() {
+            if self.has_to_fill() {
+                self.fill().await?;
+            } else if rows >= GATHER_ROWS_MIN && !rebuild.is_under_way() {
                 sleep(GATHER).await;
             }
         }
@@ -163,8 +176,8 @@ impl<'m> Session<'m> {
     }
 
     /// Asks the doctor. What would lose data keeps the mirror from going on; the rest is logged once.
-    async fn check_fitness(&mut self) -> Result<(), MirrorError> {
-        let (wanted, target) = (&self.config.wanted, &self.config.target);
+    pub(super) async fn check_fitness(&mut self) -> Result<(), MirrorError> {
+        let (wanted, target) = (Wanted::of(self.config), &self.config.target);
         let facts = Facts::read(&mut self.mysql, wanted, target, || self.node.now_ms()).await;
         let findings = match facts {
             Ok(facts) => doctor::judge(&facts, wanted),
@@ -186,9 +199,10 @@ impl<'m> Session<'m> {
 
     /// Makes the mirror's own tables where they are missing.
     async fn own_tables(&mut self) -> Result<(), MirrorError> {
-        let names = statement::OWN_TABLES.map(|(name, _)| name);
+        let tables: Vec<_> = statement::OWN_TABLES.into_iter().chain(own::OWN_TABLES).collect();
+        let names: Vec<_> = tables.iter().map(|(name, _)| *name).collect();
         let there = self.mysql.rows(statement::table_facts(&names)).await?;
-        for (name, create) in statement::OWN_TABLES {
+        for (name, create) in tables {
             if !there.iter().any(|row| row.first().is_some_and(|cell| text(cell) == name)) {
                 self.mysql.execute(create).await?;
             }
@@ -239,6 +253,13 @@ impl<'m> Session<'m> {
             self.mysql.execute(statement::forget_table(&table)).await?;
             self.known.remove(&table);
             self.position = Heads::new();
+        }
+        for table in self.remembered().await?.into_keys() {
+            if self.config.columns_of(&table).is_none() {
+                tracing::warn!(%table, "it is no column table any more: everything is filled again");
+                self.mysql.execute(own::forget(&table)).await?;
+                self.position = Heads::new();
+            }
         }
         let take_over = statement::take_over(self.epoch, &self.position, now_ms);
         self.mysql.execute(take_over).await?;

@@ -4,7 +4,7 @@ use super::{proto, rows::timestamp_out};
 use crate::{
     node::{
         ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorOrders, MirrorStatus,
-        NodeStatus, PeerStatus,
+        NodeStatus, PeerStatus, WaitingTable,
     },
     protocol::Standing,
 };
@@ -163,6 +163,12 @@ impl From<MirrorStatus> for proto::MirrorStatus {
                 .unwrap_or_default(),
             rebuilding_table,
             rebuilding_rows,
+            waiting_tables: mirror
+                .report
+                .waiting_tables
+                .into_iter()
+                .map(|WaitingTable { table, reason }| proto::WaitingTable { table, reason })
+                .collect(),
         }
     }
 }

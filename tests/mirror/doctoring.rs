@@ -1,6 +1,6 @@
 //! `lastword doctor` looks at a real MariaDB: what it names is wrong, and what it says mends it.
 
-use lastword::mirror::{Wanted, grant_statements};
+use lastword::mirror::grant_statements;
 use serde_json::Value;
 
 use crate::{
@@ -106,7 +106,7 @@ async fn the_grants_it_prints_are_enough_and_each_is_needed() {
 
     let mut arguments = vec!["doctor", "--grants", "--user", user, "--mysql", &url];
     let printed = done(&arguments);
-    let expected = grant_statements(database, &Wanted::default(), user).unwrap().join("\n");
+    let expected = grant_statements(&config(&mariadb, database), user).unwrap().join("\n");
     assert_eq!(printed.trim_end(), expected);
     assert!(printed.contains("ON `least\\_rights`.* TO 'least'@'127.0.0.1'"), "{printed}");
     arguments.drain(2..4);

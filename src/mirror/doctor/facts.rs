@@ -40,7 +40,7 @@ impl Facts {
     /// Reads them.
     pub(in crate::mirror) async fn read(
         mysql: &mut Connection,
-        wanted: &Wanted,
+        wanted: Wanted<'_>,
         target: &Target,
         now_ms: impl Fn() -> u64,
     ) -> Result<Facts, MirrorError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Wanted, facts::Facts};
+use crate::mirror::Config;
 
 /// `--user` is not a user of MySQL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +17,7 @@ pub(super) struct Needed {
 }
 
 /// What the user needs in the database.
-pub(super) fn needed(wanted: &Wanted) -> Vec<Needed> {
+pub(super) fn needed(wanted: Wanted<'_>) -> Vec<Needed> {
     let mut needed = vec![
         Needed { privilege: "SELECT", what_for: "to read where MySQL stands" },
         Needed { privilege: "INSERT", what_for: "to write rows" },
@@ -27,7 +28,12 @@ pub(super) fn needed(wanted: &Wanted) -> Vec<Needed> {
     if wanted.captures() {
         let what_for = "to capture what applications write";
         needed.push(Needed { privilege: "TRIGGER", what_for });
-    } else if !wanted.tables.is_empty() {
+        let what_for = "to take away the outbox of a table that is captured no more";
+        needed.push(Needed { privilege: "DROP", what_for });
+    } else if wanted.guards_triggers() {
+        let what_for = "to guard the triggers of applications";
+        needed.push(Needed { privilege: "TRIGGER", what_for });
+    } else if wanted.has_column_tables() {
         let what_for = "to see the triggers of tables with columns of their own";
         needed.push(Needed { privilege: "TRIGGER", what_for });
     }
@@ -35,7 +41,7 @@ pub(super) fn needed(wanted: &Wanted) -> Vec<Needed> {
 }
 
 /// Those that are missing.
-pub(super) fn missing(facts: &Facts, wanted: &Wanted) -> Vec<Needed> {
+pub(super) fn missing(facts: &Facts, wanted: Wanted<'_>) -> Vec<Needed> {
     let held = held(&facts.grants, &facts.database);
     let has_all = held.contains("ALL PRIVILEGES") || held.contains("ALL");
     let missing = |needed: &Needed| !has_all && !held.contains(needed.privilege);
@@ -50,20 +56,23 @@ pub(super) fn holds_globally(facts: &Facts, privilege: &str) -> bool {
     })
 }
 
-/// The statements that give a user what it needs, and nothing more. `user`: `'NAME'@'HOST'`, with or
-/// without quotes.
+/// The statements that give a user what it needs for these settings, and nothing more. `user`:
+/// `'NAME'@'HOST'`, with or without quotes.
 ///
 /// # Errors
 ///
 /// [`GrantError`]: there is no `@`, or a part is empty.
-pub fn statements(database: &str, wanted: &Wanted, user: &str) -> Result<Vec<String>, GrantError> {
-    let user = quoted(user)?;
+pub fn statements(config: &Config, user: &str) -> Result<Vec<String>, GrantError> {
+    let (user, wanted) = (quoted(user)?, Wanted::of(config));
     let privileges: Vec<_> = needed(wanted).iter().map(|needed| needed.privilege).collect();
     let privileges = privileges.join(", ");
-    let mut all = vec![format!("GRANT {privileges} ON {}.* TO {user};", pattern(database))];
+    let mut all =
+        vec![format!("GRANT {privileges} ON {}.* TO {user};", pattern(&config.target.database))];
     if wanted.guards_triggers() {
         // To make a trigger anew that somebody else defined.
-        all.push(format!("GRANT SET USER ON *.* TO {user};"));
+        all.push(format!(
+            "GRANT SET USER ON *.* TO {user}; -- MySQL 8.0: SET_USER_ID, 8.4: SET_ANY_DEFINER"
+        ));
     }
     Ok(all)
 }
@@ -145,38 +154,31 @@ fn is_like(name: &[char], pattern: &[char]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::doctor::WantedTable;
+    use crate::mirror::{
+        Triggers,
+        doctor::tests::{capturing, plain},
+    };
 
-    fn missing_of(lines: &[&str], database: &str, wanted: &Wanted) -> Vec<&'static str> {
+    fn missing_of(lines: &[&str], database: &str, config: &Config) -> Vec<&'static str> {
         let facts = Facts {
             grants: lines.iter().map(|&line| line.to_owned()).collect(),
             database: database.to_owned(),
             ..Facts::default()
         };
-        missing(&facts, wanted).iter().map(|needed| needed.privilege).collect()
-    }
-
-    fn capturing() -> Wanted {
-        let table = WantedTable {
-            name: "film".into(),
-            is_captured: true,
-            folding_keys_accepted: false,
-            triggers_guarded: true,
-        };
-        Wanted { tables: vec![table], ..Wanted::default() }
+        missing(&facts, Wanted::of(config)).iter().map(|needed| needed.privilege).collect()
     }
 
     #[test]
     fn what_is_missing_is_found() {
-        let plain = Wanted::default();
+        let plain = plain();
         let usage = "GRANT USAGE ON *.* TO `lastword`@`%` IDENTIFIED BY PASSWORD '*2470C0C06'";
         let four = "GRANT SELECT, INSERT, UPDATE, DELETE ON `shop`.* TO `lastword`@`%`";
         let all = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"];
         assert_eq!(missing_of(&[usage], "shop", &plain), all);
         assert_eq!(missing_of(&[usage, four], "shop", &plain), ["CREATE"]);
         assert_eq!(missing_of(&[usage, four], "other", &plain), all);
-        assert_eq!(missing_of(&[usage, four], "shop", &capturing()), ["CREATE", "TRIGGER"]);
-        let rest = "GRANT CREATE, TRIGGER ON *.* TO `lastword`@`%` WITH GRANT OPTION";
+        assert_eq!(missing_of(&[usage, four], "shop", &capturing()), ["CREATE", "TRIGGER", "DROP"]);
+        let rest = "GRANT CREATE, DROP, TRIGGER ON *.* TO `lastword`@`%` WITH GRANT OPTION";
         assert!(missing_of(&[four, rest], "shop", &capturing()).is_empty());
         let root = "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION";
         assert!(missing_of(&[root], "shop", &capturing()).is_empty());
@@ -204,17 +206,30 @@ mod tests {
 
     #[test]
     fn the_statements_give_what_is_needed() {
-        let plain = statements("my_shop", &Wanted::default(), "'lastword'@'10.0.0.%'").unwrap();
+        let mut config = plain();
+        config.target.database = "my_shop".into();
         assert_eq!(
-            plain,
+            statements(&config, "'lastword'@'10.0.0.%'").unwrap(),
             ["GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON `my\\_shop`.* TO \
               'lastword'@'10.0.0.%';"]
         );
-        let capture = statements("shop", &capturing(), "o'hara@%").unwrap();
-        assert!(capture[0].contains("CREATE, TRIGGER ON `shop`.* TO 'o''hara'@'%'"), "{capture:?}");
-        assert!(capture[1].starts_with("GRANT SET USER ON *.*"));
+        let mut config = capturing();
+        let capture =
+            ["GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, TRIGGER, DROP ON `shop`.* TO \
+                        'o''hara'@'%';"];
+        assert_eq!(statements(&config, "o'hara@%").unwrap(), capture);
+        config.tables[0].triggers = Triggers::Guard;
+        let guarding = statements(&config, "o'hara@%").unwrap();
+        assert_eq!(guarding[0], capture[0]);
+        assert!(guarding[1].starts_with("GRANT SET USER ON *.* TO 'o''hara'@'%';"), "{guarding:?}");
+        config.tables[0].capture = false;
+        let guarding = statements(&config, "o'hara@%").unwrap();
+        assert!(guarding[0].contains("CREATE, TRIGGER ON") && guarding.len() == 2, "{guarding:?}");
+        config.tables[0].triggers = Triggers::Refuse;
+        let columns = statements(&config, "o'hara@%").unwrap();
+        assert!(columns[0].contains("CREATE, TRIGGER ON") && columns.len() == 1, "{columns:?}");
         for user in ["lastword", "@host", "''@'host'", "lastword@"] {
-            assert!(statements("shop", &Wanted::default(), user).is_err(), "{user}");
+            assert!(statements(&plain(), user).is_err(), "{user}");
         }
     }
 }

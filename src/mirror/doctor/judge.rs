@@ -22,7 +22,7 @@ const CLOCK_AHEAD_MS_MAX: u64 = 1_000;
 const LOCK_WAIT_SECONDS_MIN: u64 = 5;
 
 /// All findings, the worst first.
-pub(in crate::mirror) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
+pub(in crate::mirror) fn judge(facts: &Facts, wanted: Wanted<'_>) -> Vec<Finding> {
     let look = Look { facts, wanted };
     let mut findings = vec![
         look.version(),
@@ -48,7 +48,7 @@ pub(in crate::mirror) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
 
 struct Look<'a> {
     facts: &'a Facts,
-    wanted: &'a Wanted,
+    wanted: Wanted<'a>,
 }
 
 fn ok(subject: &'static str, found: impl Into<String>) -> Finding {
@@ -236,7 +236,7 @@ impl Look<'_> {
             return ok(subject, "log_bin = OFF: lastword needs no binary log");
         }
         let format = self.facts.variable(subject).to_ascii_uppercase();
-        match (format.as_str(), self.wanted.tables.is_empty()) {
+        match (format.as_str(), !self.wanted.has_column_tables()) {
             ("STATEMENT", false) => bad(
                 Level::Error,
                 subject,
@@ -306,7 +306,7 @@ impl Look<'_> {
         };
         let is_captured = tables
             .iter()
-            .any(|table| self.wanted.table(table).is_some_and(|wanted| wanted.is_captured));
+            .any(|table| self.wanted.table(table).is_some_and(|wanted| wanted.capture));
         let collide = format!(
             "rows inserted at two sites into {table} would get the same number, and one would \
              overwrite the other; sessions that are open keep their old step until they reconnect"
@@ -358,7 +358,7 @@ impl Look<'_> {
     fn engine(&self) -> Finding {
         let name = "default_storage_engine";
         match self.facts.variable(name) {
-            engine if engine.eq_ignore_ascii_case("innodb") || self.wanted.tables.is_empty() => {
+            engine if engine.eq_ignore_ascii_case("innodb") || !self.wanted.has_column_tables() => {
                 ok(name, format!("{}; lastword's own tables are InnoDB's", self.shown(name)))
             }
             _ => bad(
@@ -417,7 +417,7 @@ impl Look<'_> {
             }
             let found = format!("{table}.{column} is {collation}");
             match self.wanted.table(table) {
-                Some(wanted) if wanted.folding_keys_accepted => {}
+                Some(wanted) if wanted.accepts_key_collation => {}
                 Some(wanted) => findings.push(
                     bad(
                         Level::Error,

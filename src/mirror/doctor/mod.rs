@@ -13,7 +13,7 @@ mod facts;
 mod grants;
 mod judge;
 
-use super::{Config, mysql::Connection};
+use super::{Config, Form, TableSetting, Triggers, mysql::Connection};
 use crate::protocol::SequenceIds;
 
 pub use grants::{GrantError, statements as grant_statements};
@@ -22,47 +22,39 @@ pub(super) use facts::Facts;
 pub(super) use judge::judge;
 
 /// What MySQL must be fit for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'c> {
     /// The largest value that a client may write, in bytes.
-    pub value_bytes_max: usize,
+    value_bytes_max: usize,
     /// The site's numbers, where it has some.
-    pub sequence: Option<SequenceIds>,
-    /// The tables with columns of their own.
-    pub tables: Vec<WantedTable>,
+    sequence: Option<SequenceIds>,
+    /// How single tables stand there.
+    tables: &'c [TableSetting],
 }
 
-impl Default for Wanted {
-    fn default() -> Wanted {
-        Wanted { value_bytes_max: 1 << 20, sequence: None, tables: Vec::new() }
-    }
-}
-
-/// A table with columns of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedTable {
-    /// Its name; `*`: every table of the database.
-    pub name: String,
-    /// What applications write is captured.
-    pub is_captured: bool,
-    /// A key whose collation takes different keys for one is accepted.
-    pub folding_keys_accepted: bool,
-    /// Its own triggers are made silent for lastword's writes.
-    pub triggers_guarded: bool,
-}
-
-impl Wanted {
-    fn table(&self, name: &str) -> Option<&WantedTable> {
-        let by_name = self.tables.iter().find(|table| table.name == name);
-        by_name.or_else(|| self.tables.iter().find(|table| table.name == "*"))
+impl<'c> Wanted<'c> {
+    /// What these settings want.
+    pub(super) fn of(config: &'c Config) -> Wanted<'c> {
+        let Config { value_bytes_max, sequence, tables, .. } = config;
+        Wanted { value_bytes_max: *value_bytes_max, sequence: *sequence, tables }
     }
 
-    fn captures(&self) -> bool {
-        self.tables.iter().any(|table| table.is_captured)
+    /// The setting of a table with columns of its own.
+    fn table(&self, name: &str) -> Option<&'c TableSetting> {
+        TableSetting::of_columns(self.tables, name)
+    }
+
+    fn has_column_tables(&self) -> bool {
+        self.tables.iter().any(|table| table.form == Form::Columns)
+    }
+
+    /// Whether what applications write becomes this site's writes somewhere.
+    pub(super) fn captures(&self) -> bool {
+        self.tables.iter().any(|table| table.capture)
     }
 
     fn guards_triggers(&self) -> bool {
-        self.tables.iter().any(|table| table.triggers_guarded)
+        self.tables.iter().any(|table| table.triggers == Triggers::Guard)
     }
 }
 
@@ -108,13 +100,14 @@ pub struct Examination {
 /// Connects, looks, and judges. A MySQL that cannot be reached is a finding, too. `now_ms`: wall time, in
 /// milliseconds since the Unix epoch, UTC.
 pub async fn examine(config: &Config, now_ms: impl Fn() -> u64) -> Examination {
+    let wanted = Wanted::of(config);
     let facts = match Connection::open(config).await {
-        Ok(mut mysql) => Facts::read(&mut mysql, &config.wanted, &config.target, now_ms).await,
+        Ok(mut mysql) => Facts::read(&mut mysql, wanted, &config.target, now_ms).await,
         Err(error) => Err(error),
     };
     match facts {
         Ok(facts) => Examination {
-            findings: judge(&facts, &config.wanted),
+            findings: judge(&facts, wanted),
             version: facts.version,
             user: facts.user,
         },
@@ -130,5 +123,33 @@ pub async fn examine(config: &Config, now_ms: impl Fn() -> u64) -> Examination {
                 loses_data: false,
             }],
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Target;
+
+    /// Every table of keys and values.
+    pub(super) fn plain() -> Config {
+        Config::new(Target {
+            host: "127.0.0.1".into(),
+            port: 3306,
+            user: "lastword".into(),
+            password: None,
+            database: "shop".into(),
+        })
+    }
+
+    /// The table `film` is captured.
+    pub(super) fn capturing() -> Config {
+        let film = TableSetting {
+            name: "film".into(),
+            form: Form::Columns,
+            capture: true,
+            ..TableSetting::default()
+        };
+        Config { tables: vec![film], ..plain() }
     }
 }

@@ -1,7 +1,13 @@
 //! Every bad fact is found, with its way out; what is as it should be is said to be so.
 
 use super::*;
-use crate::{mirror::doctor::WantedTable, protocol::SequenceIds};
+use crate::{
+    mirror::{
+        Config, TableSetting,
+        doctor::tests::{capturing, plain},
+    },
+    protocol::SequenceIds,
+};
 
 fn facts(changed: &[(&str, &str)]) -> Facts {
     let variables = [
@@ -31,21 +37,11 @@ fn facts(changed: &[(&str, &str)]) -> Facts {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         grants: vec![
-            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, TRIGGER ON `shop`.* TO `l`@`%`".into(),
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER ON `shop`.* TO `l`@`%`"
+                .into(),
         ],
         ..Facts::default()
     }
-}
-
-/// Captures the table `film`, whose key MySQL numbers.
-fn capture() -> Wanted {
-    let table = WantedTable {
-        name: "film".into(),
-        is_captured: true,
-        folding_keys_accepted: false,
-        triggers_guarded: false,
-    };
-    Wanted { tables: vec![table], ..Wanted::default() }
 }
 
 fn numbered(changed: &[(&str, &str)]) -> Facts {
@@ -53,8 +49,8 @@ fn numbered(changed: &[(&str, &str)]) -> Facts {
 }
 
 /// What is not as it should be.
-fn complaints(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
-    let findings = judge(facts, wanted);
+fn complaints(facts: &Facts, config: &Config) -> Vec<Finding> {
+    let findings = judge(facts, Wanted::of(config));
     assert!(findings.is_sorted_by_key(|finding| finding.level));
     for finding in &findings {
         let texts = [&finding.found, &finding.why, &finding.mend.clone().unwrap_or_default()];
@@ -68,27 +64,27 @@ fn complaints(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
 }
 
 #[track_caller]
-fn one(facts: &Facts, wanted: &Wanted) -> Finding {
-    let mut complaints = complaints(facts, wanted);
+fn one(facts: &Facts, config: &Config) -> Finding {
+    let mut complaints = complaints(facts, config);
     assert_eq!(complaints.len(), 1, "{complaints:#?}");
     complaints.remove(0)
 }
 
 #[test]
 fn a_server_that_is_fit_gives_nothing_to_complain_of() {
-    assert_eq!(complaints(&facts(&[]), &Wanted::default()), []);
-    assert_eq!(complaints(&facts(&[]), &capture()), []);
+    assert_eq!(complaints(&facts(&[]), &plain()), []);
+    assert_eq!(complaints(&facts(&[]), &capturing()), []);
     let log_bin =
         [("log_bin", "ON"), ("binlog_format", "ROW"), ("log_bin_trust_function_creators", "ON")];
-    assert_eq!(complaints(&facts(&log_bin), &capture()), []);
+    assert_eq!(complaints(&facts(&log_bin), &capturing()), []);
     let mysql = Facts { version: "8.4.2".into(), ..facts(&[]) };
-    assert_eq!(complaints(&mysql, &capture()), []);
+    assert_eq!(complaints(&mysql, &capturing()), []);
 }
 
 #[test]
 fn variables_that_harm_are_found_with_the_statement_that_mends_them() {
     use Level::{Error, Warning};
-    let plain = Wanted::default();
+    let plain = plain();
     let packet = ("max_allowed_packet", "1048576");
     let flush = ("innodb_flush_log_at_trx_commit", "2");
     let statement = [("log_bin", "ON"), ("binlog_format", "STATEMENT")];
@@ -105,21 +101,27 @@ fn variables_that_harm_are_found_with_the_statement_that_mends_them() {
             "SET GLOBAL max_allowed_packet = 16777216;",
         ),
         (&[flush], &plain, Warning, flush.0, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
-        (&[flush], &capture(), Error, flush.0, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
-        (&[("sql_mode", "")], &capture(), Warning, "sql_mode", "sql_mode = 'STRICT_TRANS_TABLES';"),
+        (&[flush], &capturing(), Error, flush.0, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
+        (
+            &[("sql_mode", "")],
+            &capturing(),
+            Warning,
+            "sql_mode",
+            "sql_mode = 'STRICT_TRANS_TABLES';",
+        ),
         (
             &[("sql_mode", "NO_ZERO_DATE")],
-            &capture(),
+            &capturing(),
             Warning,
             "sql_mode",
             "SET GLOBAL sql_mode = 'NO_ZERO_DATE,STRICT_TRANS_TABLES';",
         ),
         (&statement, &plain, Warning, "binlog_format", "SET GLOBAL binlog_format = 'ROW';"),
-        (&statement_and_trust, &capture(), Error, "binlog_format", "binlog_format = 'ROW';"),
-        (&mixed, &capture(), Warning, "binlog_format", "SET GLOBAL binlog_format = 'ROW';"),
+        (&statement_and_trust, &capturing(), Error, "binlog_format", "binlog_format = 'ROW';"),
+        (&mixed, &capturing(), Warning, "binlog_format", "SET GLOBAL binlog_format = 'ROW';"),
         (
             &untrusted,
-            &capture(),
+            &capturing(),
             Error,
             "log_bin_trust_function_creators",
             "SET GLOBAL log_bin_trust_function_creators = 1;",
@@ -127,14 +129,14 @@ fn variables_that_harm_are_found_with_the_statement_that_mends_them() {
         (&[("read_only", "ON")], &plain, Error, "read_only", "SET GLOBAL read_only = OFF;"),
         (
             &[("default_storage_engine", "MyISAM")],
-            &capture(),
+            &capturing(),
             Warning,
             "default_storage_engine",
             "SET GLOBAL default_storage_engine = 'InnoDB';",
         ),
         (
             &[("innodb_lock_wait_timeout", "1")],
-            &capture(),
+            &capturing(),
             Warning,
             "timeouts",
             "SET GLOBAL innodb_lock_wait_timeout = 5;",
@@ -155,10 +157,10 @@ fn variables_that_harm_are_found_with_the_statement_that_mends_them() {
     for harmless in [("sql_mode", ""), ("default_storage_engine", "MyISAM")] {
         assert_eq!(complaints(&facts(&[harmless]), &plain), []);
     }
-    assert!(one(&facts(&[flush]), &capture()).loses_data);
+    assert!(one(&facts(&[flush]), &capturing()).loses_data);
     assert!(!one(&facts(&[flush]), &plain).loses_data);
     // The limit is the settings'.
-    let large = Wanted { value_bytes_max: 3 << 20, ..Wanted::default() };
+    let large = Config { value_bytes_max: 3 << 20, ..plain.clone() };
     assert_eq!(one(&facts(&[("max_allowed_packet", "3145728")]), &large).level, Error);
 }
 
@@ -167,17 +169,17 @@ fn a_user_that_may_do_everything_is_not_told_otherwise() {
     let root = vec!["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION".into()];
     let changed = [("log_bin", "ON"), ("binlog_format", "ROW"), ("read_only", "ON")];
     let mut facts = Facts { grants: root, ..facts(&changed) };
-    assert_eq!(complaints(&facts, &capture()), []);
+    assert_eq!(complaints(&facts, &capturing()), []);
     facts.variables.insert("super_read_only".into(), "ON".into());
     facts.variables.remove("read_only");
-    assert_eq!(one(&facts, &capture()).subject, "read_only");
+    assert_eq!(one(&facts, &capturing()).subject, "read_only");
 }
 
 #[test]
 fn missing_privileges_are_named_with_the_grant() {
-    let grants = vec!["GRANT SELECT, INSERT, UPDATE, CREATE ON `shop`.* TO `l`@`%`".into()];
+    let grants = vec!["GRANT SELECT, INSERT, UPDATE, CREATE, DROP ON `shop`.* TO `l`@`%`".into()];
     let facts = Facts { grants, ..facts(&[]) };
-    let finding = one(&facts, &capture());
+    let finding = one(&facts, &capturing());
     assert_eq!((finding.level, finding.subject), (Level::Error, "privileges"));
     assert!(
         finding.found.contains("lacks DELETE (to delete rows), TRIGGER (to capture"),
@@ -189,21 +191,21 @@ fn missing_privileges_are_named_with_the_grant() {
 
 #[test]
 fn numbers_that_two_sites_would_both_give_are_found() {
-    let sequence = |offset, increment| Wanted {
+    let sequence = |offset, increment| Config {
         sequence: Some(SequenceIds { offset, increment }),
-        ..capture()
+        ..capturing()
     };
     let own = |increment, offset| {
         numbered(&[("auto_increment_increment", increment), ("auto_increment_offset", offset)])
     };
     // Nothing is set up: the same numbers everywhere.
-    let finding = one(&own("1", "1"), &capture());
+    let finding = one(&own("1", "1"), &capturing());
     assert!(finding.loses_data && finding.found.contains("auto_increment_increment = 1"));
     assert!(finding.mend.unwrap().contains("sequence.offset"));
     // MySQL ignores an offset above the increment.
-    assert!(one(&own("2", "3"), &capture()).loses_data);
+    assert!(one(&own("2", "3"), &capturing()).loses_data);
     // It may be right; nobody knows.
-    let finding = one(&own("2", "2"), &capture());
+    let finding = one(&own("2", "2"), &capturing());
     assert_eq!((finding.level, finding.loses_data), (Level::Warning, false));
     assert!(finding.mend.unwrap().contains("sequence.increment = 2, sequence.offset = 2"));
     // The settings say what is right.
@@ -221,7 +223,7 @@ fn numbers_that_two_sites_would_both_give_are_found() {
     }
     // Where nobody but lastword writes, it is no more than odd; where there are none, nothing.
     let mut mirrored = sequence(3, 10);
-    mirrored.tables[0].is_captured = false;
+    mirrored.tables[0].capture = false;
     let finding = one(&own("1", "1"), &mirrored);
     assert_eq!((finding.level, finding.loses_data), (Level::Warning, false));
     assert_eq!(complaints(&facts(&[]), &sequence(3, 10)), []);
@@ -229,13 +231,13 @@ fn numbers_that_two_sites_would_both_give_are_found() {
 
 #[test]
 fn a_star_stands_for_every_table() {
-    let mut all = capture();
+    let mut all = capturing();
     all.tables[0].name = "*".into();
     assert!(one(&numbered(&[]), &all).loses_data);
     let mut but_one = all.clone();
-    but_one.tables.push(WantedTable {
+    but_one.tables.push(TableSetting {
         name: "film".into(),
-        is_captured: false,
+        capture: false,
         ..all.tables[0].clone()
     });
     assert!(!one(&numbered(&[]), &but_one).loses_data);
@@ -247,7 +249,7 @@ fn keys_that_fold_are_found() {
         text_keys: vec![(table.into(), column.into(), collation.into())],
         ..facts(&[])
     };
-    let finding = one(&key("film", "title", "utf8mb4_general_ci"), &capture());
+    let finding = one(&key("film", "title", "utf8mb4_general_ci"), &capturing());
     assert_eq!((finding.level, finding.subject), (Level::Error, "key_collation"));
     let mend = finding.mend.unwrap();
     assert!(
@@ -255,26 +257,26 @@ fn keys_that_fold_are_found() {
         "{mend}"
     );
     // 'a' and 'a ' are one under it.
-    assert_eq!(one(&key("film", "title", "utf8mb4_bin"), &capture()).level, Level::Error);
-    assert_eq!(complaints(&key("film", "title", "utf8mb4_nopad_bin"), &capture()), []);
-    let mut accepted = capture();
-    accepted.tables[0].folding_keys_accepted = true;
+    assert_eq!(one(&key("film", "title", "utf8mb4_bin"), &capturing()).level, Level::Error);
+    assert_eq!(complaints(&key("film", "title", "utf8mb4_nopad_bin"), &capturing()), []);
+    let mut accepted = capturing();
+    accepted.tables[0].accepts_key_collation = true;
     assert_eq!(complaints(&key("film", "title", "latin1_swedish_ci"), &accepted), []);
     // Of key-value tables it is known what becomes of them; other tables are nobody's business.
-    let finding = one(&key("sessions", "k", "utf8mb4_general_ci"), &capture());
+    let finding = one(&key("sessions", "k", "utf8mb4_general_ci"), &capturing());
     assert_eq!(finding.level, Level::Warning);
     assert_eq!(finding.mend.unwrap(), "ALTER TABLE `sessions` MODIFY k VARBINARY(512) NOT NULL;");
-    assert_eq!(complaints(&key("theirs", "name", "utf8mb4_general_ci"), &capture()), []);
+    assert_eq!(complaints(&key("theirs", "name", "utf8mb4_general_ci"), &capturing()), []);
 }
 
 #[test]
 fn the_line_the_clock_and_the_version_are_looked_at() {
     let remote = Facts { is_remote: true, ..facts(&[]) };
-    let finding = one(&remote, &Wanted::default());
+    let finding = one(&remote, &plain());
     assert_eq!((finding.level, finding.subject), (Level::Warning, "tls"));
-    assert_eq!(complaints(&Facts { is_encrypted: true, ..remote }, &Wanted::default()), []);
+    assert_eq!(complaints(&Facts { is_encrypted: true, ..remote }, &plain()), []);
     for ahead_ms in [-1_500, 90_000] {
-        let finding = one(&Facts { clock_ahead_ms: ahead_ms, ..facts(&[]) }, &Wanted::default());
+        let finding = one(&Facts { clock_ahead_ms: ahead_ms, ..facts(&[]) }, &plain());
         assert_eq!((finding.level, finding.subject), (Level::Warning, "clock"));
         assert!(finding.found.contains(&ahead_ms.to_string()));
     }
@@ -286,6 +288,6 @@ fn the_line_the_clock_and_the_version_are_looked_at() {
         ("8.0.36", true),
     ] {
         let facts = Facts { version: version.into(), ..facts(&[]) };
-        assert_eq!(complaints(&facts, &Wanted::default()).is_empty(), is_fit, "{version}");
+        assert_eq!(complaints(&facts, &plain()).is_empty(), is_fit, "{version}");
     }
 }
