@@ -10,6 +10,8 @@ mod crashes;
 mod doctoring;
 #[path = "mirror/encryption.rs"]
 mod encryption;
+#[path = "mirror/films.rs"]
+mod films;
 #[path = "mirror/operators.rs"]
 mod operators;
 #[path = "mirror/orders.rs"]

@@ -1,6 +1,11 @@
 //! `lastword doctor` looks at a real MariaDB: what it names is wrong, and what it says mends it.
 
-use lastword::mirror::grant_statements;
+use std::time::Duration;
+
+use lastword::{
+    mirror::{Config, grant_statements},
+    protocol::SequenceIds,
+};
 use serde_json::Value;
 
 use crate::{
@@ -9,6 +14,7 @@ use crate::{
         program::{complaint, done, json, program},
         wait::until,
     },
+    films,
     world::{LIMIT, Running, World, config},
 };
 
@@ -104,9 +110,24 @@ async fn the_grants_it_prints_are_enough_and_each_is_needed() {
     let secret = ["--mysql-password-file", password_file.to_str().unwrap()];
     let user = "'least'@'127.0.0.1'";
 
-    let mut arguments = vec!["doctor", "--grants", "--user", user, "--mysql", &url];
+    // A table of keys and values needs less.
+    let plain = done(&["doctor", "--grants", "--user", user, "--mysql", &url]);
+    assert!(!plain.contains("TRIGGER"), "{plain}");
+    let settings = folder.path().join("lastword.toml");
+    std::fs::write(
+        &settings,
+        "[[table]]\nname = \"film\"\nmirror = \"columns\"\nprimary_key = [\"id\"]\n\
+         columns = [{ name = \"id\", type = \"BIGINT UNSIGNED NOT NULL\" }, \
+         { name = \"title\", type = \"VARCHAR(200) NOT NULL\" }]\n",
+    )
+    .unwrap();
+    let settings = settings.to_str().unwrap();
+    let secret = [&secret[..], &["--config", settings]].concat();
+    let mut arguments =
+        vec!["doctor", "--grants", "--user", user, "--mysql", &url, "--config", settings];
     let printed = done(&arguments);
-    let expected = grant_statements(&config(&mariadb, database), user).unwrap().join("\n");
+    let mut config = Config { tables: vec![films::setting()], ..config(&mariadb, database) };
+    let expected = grant_statements(&config, user).unwrap().join("\n");
     assert_eq!(printed.trim_end(), expected);
     assert!(printed.contains("ON `least\\_rights`.* TO 'least'@'127.0.0.1'"), "{printed}");
     arguments.drain(2..4);
@@ -121,7 +142,6 @@ async fn the_grants_it_prints_are_enough_and_each_is_needed() {
 
     // It runs so.
     let world = World::new().await;
-    let mut config = config(&mariadb, database);
     config.target.user = "least".into();
     config.target.password = Some(PASSWORD.into());
     let mirror = Running::start(&world, &config);
@@ -130,15 +150,25 @@ async fn the_grants_it_prints_are_enough_and_each_is_needed() {
     world.put("u", "k", "v").await;
     world.judge(&mariadb, database, "t");
     world.judge(&mariadb, database, "u");
+    films::fill(&world, 0..500).await;
+    world.delete("film", "7").await;
+    films::judge(&world, &mariadb, database);
+    assert_eq!(films::mirrored(&mariadb, database).len(), 499);
+    assert!(world.report().waiting_tables.is_empty());
     mirror.stop().await;
 
-    for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"] {
+    // Without TRIGGER those of applications are not seen.
+    for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "TRIGGER"] {
         mariadb.sql("", &format!("REVOKE {privilege} ON `least\\_rights`.* FROM {user}"));
         let report = doctor(&url, &secret);
         let found = of(&report, "privileges");
         assert_eq!(found["level"], "error");
         let lacks = format!("least@127.0.0.1 lacks {privilege} (");
         assert!(found["found"].as_str().unwrap().starts_with(&lacks), "{found}");
+        if privilege == "TRIGGER" {
+            mariadb.sql("", found["mend"].as_str().unwrap());
+            continue;
+        }
         // And without it the mirror does not get by.
         let table = format!("without_{}", privilege.to_lowercase());
         let mirror = Running::start(&world, &config);
@@ -160,4 +190,59 @@ async fn the_grants_it_prints_are_enough_and_each_is_needed() {
         let sessions = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER = 'least'";
         mariadb.sql("", sessions).is_empty().then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_would_collide_stop_the_mirror_until_mysql_gives_the_sites_own() {
+    let mariadb = MariaDb::start();
+    let database = "numbers";
+    let world = World::new().await;
+    let mut config = Config {
+        sequence: Some(SequenceIds { offset: 3, increment: 10 }),
+        columns_check: Duration::from_millis(200),
+        ..films::with_films(&mariadb, config(&mariadb, database))
+    };
+    config.tables[0].columns[0].definition.push_str(" AUTO_INCREMENT");
+    // Nobody but lastword writes there: that is odd, and no more.
+    let mirror = Running::start(&world, &config);
+    films::fill(&world, 0..10).await;
+    films::judge(&world, &mariadb, database);
+    mirror.stop().await;
+
+    config.tables[0].capture = true;
+    let mirror = Running::start(&world, &config);
+    let report = world.fails_with("the site's sequence has increment 10 and offset 3");
+    let message = report.last_error.unwrap().message;
+    let mend = "SET GLOBAL auto_increment_increment = 10, GLOBAL auto_increment_offset = 3;";
+    assert!(message.contains(mend) && message.contains("film"), "{message}");
+    films::fill(&world, 10..20).await;
+    assert_eq!(films::mirrored(&mariadb, database).len(), 10);
+    mariadb.sql("", mend);
+    films::judge(&world, &mariadb, database);
+    assert_eq!(films::mirrored(&mariadb, database).len(), 20);
+
+    // Somebody turns it back while the mirror runs.
+    mariadb.sql("", "SET GLOBAL auto_increment_increment = 1, GLOBAL auto_increment_offset = 1");
+    world.fails_with(mend);
+    mariadb.sql("", mend);
+    films::fill(&world, 20..30).await;
+    films::judge(&world, &mariadb, database);
+    assert_eq!(films::mirrored(&mariadb, database).len(), 30);
+    mirror.stop().await;
+
+    // A table that comes while it runs is looked at, too.
+    mariadb.sql("", "SET GLOBAL auto_increment_increment = 1, GLOBAL auto_increment_offset = 1");
+    config.target.database = "numbers_later".into();
+    mariadb.url("numbers_later");
+    mariadb.sql("", "GRANT ALL ON numbers_later.* TO lastword@'127.0.0.1'");
+    config.tables[0].name = "*".into();
+    config.tables[0].columns.clear();
+    config.tables[0].primary_key.clear();
+    let world = World::new().await;
+    let _mirror = Running::start(&world, &config);
+    world.when("it to follow", |report| report.applying);
+    mariadb.sql("numbers_later", "CREATE TABLE actor (id INT AUTO_INCREMENT PRIMARY KEY)");
+    world.fails_with(mend);
+    mariadb.sql("", mend);
+    world.when("it to go on", |report| report.applying);
 }

@@ -23,6 +23,7 @@ use crate::{
         wait::until,
     },
     crashes::{Load, settle},
+    films,
     world::{LIMIT, Running, World, checkpoint, config, hex, mirrored, shared},
 };
 
@@ -235,6 +236,115 @@ async fn a_rebuild_waits_for_a_pause_and_makes_a_table_that_was_dropped() {
     world.node.resume_mirror().unwrap();
     rebuilt(&world);
     world.judge(mariadb, database, "t");
+}
+
+/// A session that keeps a film locked until it is released.
+struct Lock {
+    mariadb: Arc<MariaDb>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Lock {
+    fn of(mariadb: &Arc<MariaDb>, database: &'static str, id: usize) -> Lock {
+        let held = Arc::clone(mariadb);
+        let thread = std::thread::spawn(move || {
+            let lock = format!(
+                "START TRANSACTION; SELECT id FROM film WHERE id = {id} FOR UPDATE; DO SLEEP(600)"
+            );
+            held.try_sql(database, &lock).unwrap_err();
+        });
+        let lock = Lock { mariadb: Arc::clone(mariadb), thread };
+        until("the lock", LIMIT, || lock.session());
+        lock
+    }
+
+    fn session(&self) -> Option<String> {
+        let sessions = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep' \
+                        AND INFO = 'DO SLEEP(600)'";
+        Some(self.mariadb.sql("", sessions).first()?[0].clone())
+    }
+
+    fn release(self) {
+        let session = self.session().expect("it sleeps");
+        self.mariadb.sql("", &format!("KILL {session}"));
+        self.thread.join().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_table_is_filled_anew_and_mysql_says_so_until_it_is() {
+    let (mariadb, database) = (Arc::new(MariaDb::start()), "films");
+    let world = World::new().await;
+    let config = Config {
+        batch_rows_max: 100,
+        rescan_rows_max: 90,
+        columns_check: Duration::from_millis(200),
+        ..films::with_films(&mariadb, config(&mariadb, database))
+    };
+    let mirror = Running::start(&world, &config);
+    films::fill(&world, 0..3_000).await;
+    world.fill("t", 300, 20).await;
+    films::judge(&world, &mariadb, database);
+    assert_eq!(films::mirrored(&mariadb, database).len(), 3_000);
+    let damage = "UPDATE film SET title = 'theirs' WHERE id % 7 = 0; \
+                  DELETE FROM film WHERE id % 11 = 0; \
+                  INSERT INTO film VALUES (100001, 'a stranger'), (18446744073709551615, 'another')";
+    mariadb.sql(database, damage);
+    let is_ordered = || world.node.mirror_orders().borrow().rebuild.is_some();
+
+    // In the middle of it, in the order of keys, a row is locked.
+    let lock = Lock::of(&mariadb, database, 2_000);
+    world.node.rebuild_mirror(Some(&table("film"))).unwrap();
+    // What InnoDB says of locks gets no newer while it is asked often.
+    let waits = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER = 'lastword' \
+                 AND INFO LIKE '%FOR UPDATE' AND TIME_MS > 300";
+    until("the mirror to wait for the lock", LIMIT, || {
+        (!mariadb.sql("", waits).is_empty()).then_some(())
+    });
+    assert!(!films::is_filled(&mariadb, database) && is_ordered());
+    let at = world.report().rebuild.unwrap();
+    assert_eq!(at.table, table("film"));
+    // A pause takes effect between two parts; what is missing is still known to be.
+    world.node.pause_mirror("ann").unwrap();
+    lock.release();
+    assert!(world.node.mirror_at_rest(LIMIT).await);
+    assert!(!films::is_filled(&mariadb, database) && is_ordered());
+    let paused = films::mirrored(&mariadb, database);
+    assert!(paused.contains_key(&100_001) && paused.len() < 3_000, "{}", paused.len());
+    world.write(vec![films::film(7, "written while paused"), films::film(5_000, "new")]).await;
+    world.delete("film", "14").await;
+    assert_eq!(paused, films::mirrored(&mariadb, database));
+
+    // Another session, and writes meanwhile.
+    mirror.stop().await;
+    let mirror = Running::start(&world, &config);
+    world.node.resume_mirror().unwrap();
+    films::fill(&world, 5_001..6_000).await;
+    rebuilt(&world);
+    assert!(films::is_filled(&mariadb, database));
+    films::judge(&world, &mariadb, database);
+    assert_eq!(films::mirrored(&mariadb, database).len(), 3_999);
+
+    // With all others, and with writes in the middle.
+    mariadb.sql(database, &format!("{damage}; UPDATE t SET v = 'theirs'"));
+    world.node.rebuild_mirror(None).unwrap();
+    for id in 0..100 {
+        world.write(vec![films::film(id * 50, "while it is filled anew")]).await;
+    }
+    rebuilt(&world);
+    films::judge(&world, &mariadb, database);
+    world.judge(&mariadb, database, "t");
+
+    // One that will not do is passed over, known to lack rows, and filled once it does.
+    mariadb.sql(database, "ALTER TABLE film ADD UNIQUE INDEX twice (id, title)");
+    world.when("it to wait", |report| !report.waiting_tables.is_empty());
+    mariadb.sql(database, "UPDATE film SET title = 'theirs' WHERE id = 1");
+    world.node.rebuild_mirror(None).unwrap();
+    rebuilt(&world);
+    assert!(!films::is_filled(&mariadb, database));
+    mariadb.sql(database, "ALTER TABLE film DROP INDEX twice");
+    films::judge(&world, &mariadb, database);
+    mirror.stop().await;
 }
 
 #[test]
