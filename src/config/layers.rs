@@ -193,6 +193,7 @@ impl Layers {
             setting,
             texts: match setting.kind {
                 Kind::SecretUrl => self.list(setting).iter().map(|u| mysql::masked(u)).collect(),
+                Kind::Secret => self.text(setting).map(|_| "***".to_owned()).into_iter().collect(),
                 _ => self.list(setting),
             },
             source: self.source(setting),

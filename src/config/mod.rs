@@ -310,25 +310,37 @@ impl Reader<'_> {
         }))
     }
 
+    /// One of the two settings, and only where the URL has none.
     fn mysql_password(&self, target: Option<&MysqlTarget>) -> Result<Option<Secret>, ConfigError> {
-        let file = self.optional(&setting::MYSQL_PASSWORD_FILE, |text| Ok(PathBuf::from(text)))?;
-        match (target, file) {
-            (_, None) => Ok(None),
-            (None, Some(_)) => Err(self.invalid(
-                &setting::MYSQL_PASSWORD_FILE,
+        use setting::{MYSQL_PASSWORD, MYSQL_PASSWORD_FILE};
+
+        let text = self.layers.text(&MYSQL_PASSWORD).map(Secret::new);
+        let file = self.optional(&MYSQL_PASSWORD_FILE, |text| Ok(PathBuf::from(text)))?;
+        let setting = match (&text, &file) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => &MYSQL_PASSWORD,
+            (None, Some(_)) => &MYSQL_PASSWORD_FILE,
+            (Some(_), Some(_)) => {
+                let reason = "mysql_password is given, too: take one of the two out";
+                return Err(self.invalid(&MYSQL_PASSWORD_FILE, reason.to_owned()));
+            }
+        };
+        match target {
+            None => Err(self.invalid(
+                setting,
                 "there is no mysql to use it for: give --mysql, or take it out".to_owned(),
             )),
-            (Some(MysqlTarget { password: Some(_), .. }), Some(_)) => Err(self.invalid(
-                &setting::MYSQL_PASSWORD_FILE,
+            Some(MysqlTarget { password: Some(_), .. }) => Err(self.invalid(
+                setting,
                 "the mysql URL has a password already: take one of the two out".to_owned(),
             )),
-            (Some(_), Some(path)) => {
-                let password = read_password(&path).map_err(|error| ConfigError::Read {
-                    name: setting::MYSQL_PASSWORD_FILE.name,
-                    path,
-                    error,
-                })?;
-                Ok(Some(password))
+            Some(_) => {
+                match file {
+                    None => Ok(text),
+                    Some(path) => read_password(&path).map(Some).map_err(|error| {
+                        ConfigError::Read { name: MYSQL_PASSWORD_FILE.name, path, error }
+                    }),
+                }
             }
         }
     }

@@ -39,6 +39,8 @@ pub enum Kind {
     Switch,
     /// A URL whose password is never shown.
     SecretUrl,
+    /// A text that is never shown, and has no flag: other users of the machine see the command line.
+    Secret,
 }
 
 /// See [`Config::cluster`](super::Config::cluster).
@@ -156,7 +158,17 @@ pub const MYSQL: Setting = Setting {
     kind: Kind::SecretUrl,
     help: "The database to mirror into, mysql://USER[:PASSWORD]@HOST:PORT/DATABASE; off (or empty): \
            none. A password on the command line is visible to other users of the machine: prefer \
-           --mysql-password-file",
+           --mysql-password-file, or the variable LASTWORD_MYSQL_PASSWORD",
+};
+/// See [`Config::mysql`](super::Config::mysql).
+pub const MYSQL_PASSWORD: Setting = Setting {
+    name: "mysql_password",
+    env: "LASTWORD_MYSQL_PASSWORD",
+    flag: "mysql-password",
+    value_name: "PASSWORD",
+    default: "",
+    kind: Kind::Secret,
+    help: "The password for mysql",
 };
 /// See [`Config::mysql`](super::Config::mysql).
 pub const MYSQL_PASSWORD_FILE: Setting = Setting {
@@ -344,7 +356,7 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting that has all three names, in the order in which they are shown.
-pub const ALL: [&Setting; 27] = [
+pub const ALL: [&Setting; 28] = [
     &CLUSTER,
     &SITE,
     &ROLE,
@@ -354,6 +366,7 @@ pub const ALL: [&Setting; 27] = [
     &PEER,
     &COMPRESSION,
     &MYSQL,
+    &MYSQL_PASSWORD,
     &MYSQL_PASSWORD_FILE,
     &MYSQL_TLS,
     &MYSQL_CA_FILE,

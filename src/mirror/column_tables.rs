@@ -236,10 +236,7 @@ impl Session<'_> {
         setting: &TableSetting,
     ) -> Result<Result<TableFacts, String>, MirrorError> {
         if setting.columns.is_empty() {
-            return Ok(Err(format!(
-                "table {table}: it is not there: run the CREATE TABLE of the other sites, or give \
-                 its [[table]] columns and a primary_key, and lastword makes it"
-            )));
+            return Ok(Err(columns::is_missing(table.as_str())));
         }
         match self.mysql.execute(columns::create(table.as_str(), setting)).await {
             Ok(_) => {}

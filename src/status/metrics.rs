@@ -126,6 +126,8 @@ struct MirrorMetrics {
     lag_bytes: Family<TargetLabel, Count>,
     /// 1 while an operator has it paused.
     paused: Family<TargetLabel, Count>,
+    /// Column tables that wait for someone to mend them.
+    waiting_tables: Family<TargetLabel, Count>,
     /// Rows that stand in `_lastword_rejected`.
     rejected_rows: Family<TargetLabel, Count>,
     /// Rows written to MySQL since the start.
@@ -336,6 +338,8 @@ impl MirrorMetrics {
         self.lag_bytes.get_or_create(label).set(mirror.behind.bytes);
         let is_paused = mirror.orders.paused.is_some();
         self.paused.get_or_create(label).set(u64::from(is_paused));
+        let waiting = mirror.report.waiting_tables.len();
+        self.waiting_tables.get_or_create(label).set(waiting as u64);
         self.rejected_rows.get_or_create(label).set(mirror.report.rows_rejected);
         set(&self.rows_applied.get_or_create(label), mirror.report.rows_applied);
         set(&self.connects.get_or_create(label), mirror.report.connects);
@@ -352,6 +356,11 @@ impl MirrorMetrics {
         r.register("paused", "1 while an operator has it paused", self.paused.clone());
         r.register("lag_rows", "Rows that are not in MySQL yet", self.lag_rows.clone());
         r.register("lag_bytes", "Bytes that are not in MySQL yet", self.lag_bytes.clone());
+        r.register(
+            "waiting_tables",
+            "Column tables that wait for someone to mend them",
+            self.waiting_tables.clone(),
+        );
         r.register("rejected_rows", "Rows in _lastword_rejected", self.rejected_rows.clone());
         r.register("rows_applied", "Rows written to MySQL", self.rows_applied.clone());
         r.register("connects", "How often a connection came up", self.connects.clone());
@@ -391,6 +400,7 @@ mod tests {
             "lastword_mirror_lag_seconds{target=\"10.0.0.1:3306/<shop>\"} 0.0",
             "lastword_mirror_lag_rows{target=\"10.0.0.1:3306/<shop>\"} 0",
             "lastword_mirror_paused{target=\"10.0.0.1:3306/<shop>\"} 1",
+            "lastword_mirror_waiting_tables{target=\"10.0.0.1:3306/<shop>\"} 1",
             "lastword_mirror_rejected_rows{target=\"10.0.0.1:3306/<shop>\"} 2",
             "# EOF",
         ] {

@@ -348,10 +348,10 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        model::{Hlc, Origin, Role},
+        model::{Hlc, Origin, Role, TableName},
         node::{
             CatchingUp, ClusterStatus, HeadStatus, MirrorOrders, MirrorPause, MirrorReport,
-            OpenHead, PeerReport,
+            OpenHead, PeerReport, Rescan, WaitingTable,
         },
     };
 
@@ -434,6 +434,11 @@ pub(super) mod tests {
                     applying: false,
                     rows_applied: 20,
                     rows_rejected: 2,
+                    waiting_tables: vec![WaitingTable {
+                        table: "film".into(),
+                        reason: "table film: its <em>trigger</em> is not guarded".into(),
+                    }],
+                    rebuild: Some(Rescan { table: TableName::of_any("actor").unwrap(), rows: 15 }),
                     last_rejected_reason: "Data too long for column 'v' & more".into(),
                     connects: 1,
                     last_error: Some(error),
@@ -468,6 +473,8 @@ pub(super) mod tests {
             "Yes · on the wire 14 bytes received · 15 bytes sent",
             "80.2 ms",
             "since 2025-10-09 08:53:20 UTC, by &lt;ann&gt;",
+            "its &lt;em&gt;trigger&lt;/em&gt; is not guarded",
+            "table actor, 15 rows so far",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }
@@ -483,7 +490,7 @@ pub(super) mod tests {
         status.peers[0].report.site = "<s>".into();
         status.peers[0].report.address = "<a>".into();
         let html = page(&status);
-        for tag in ["<script", "<b>", "<i>", "<u>", "<s>", "<a>", "<shop>", "\"&'"] {
+        for tag in ["<script", "<b>", "<i>", "<u>", "<s>", "<a>", "<shop>", "<em>", "\"&'"] {
             assert!(!html.contains(tag), "{tag}");
         }
         assert!(html.contains("&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));

@@ -90,6 +90,39 @@ fn what_harms_is_named_and_what_it_says_mends_it() {
 }
 
 #[test]
+fn each_table_that_is_to_stand_in_columns_is_looked_at() {
+    let mariadb = MariaDb::start();
+    let url = mariadb.url("shop");
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("lastword.toml");
+    std::fs::write(&settings, "[[table]]\nname = \"*\"\nmirror = \"columns\"\n").unwrap();
+    let settings = ["--config", settings.to_str().unwrap()];
+    mariadb.sql(
+        "shop",
+        "CREATE TABLE film (id INT PRIMARY KEY, title VARCHAR(20)); \
+         CREATE TABLE keyless (id INT); CREATE TABLE Actor (id INT PRIMARY KEY); \
+         CREATE TABLE folding (name VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY); \
+         CREATE VIEW films AS SELECT * FROM film",
+    );
+    let report = doctor(&url, &settings);
+    let findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.filter(|finding| finding["subject"] == "column_tables");
+    let found: Vec<_> = found.map(|finding| finding["found"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("Actor"), "{found:?}");
+    assert!(found[1].starts_with("table folding: its key column name has the coll"), "{found:?}");
+    assert!(found[2].starts_with("table keyless: it has no primary key"), "{found:?}");
+    mariadb.sql(
+        "shop",
+        "DROP TABLE Actor; ALTER TABLE keyless ADD PRIMARY KEY (id); \
+         ALTER TABLE folding MODIFY name VARCHAR(20) COLLATE utf8mb4_nopad_bin NOT NULL",
+    );
+    let report = doctor(&url, &settings);
+    assert_eq!(of(&report, "column_tables")["found"], "3 looked at, all will do");
+    assert_eq!(report["errors"], 0);
+}
+
+#[test]
 fn a_server_that_is_away_is_said_to_be() {
     let report = doctor("mysql://u:n0t%20shown@127.0.0.1:1/shop", &[]);
     let found = of(&report, "connection");

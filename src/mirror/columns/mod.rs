@@ -25,5 +25,5 @@ mod sql;
 mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
-pub(super) use schema::Columns;
+pub(super) use schema::{Columns, is_missing};
 pub(super) use sql::{create, rows_that_fit};

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 
 use super::Wanted;
-use crate::mirror::{
-    Target,
-    error::MirrorError,
-    mysql::{Connection, first_number, text},
-    statement::{self, Statement},
+use crate::{
+    mirror::{
+        TableSetting, Target,
+        columns::own,
+        error::MirrorError,
+        mysql::{Connection, first_number, text},
+        shape::TableFacts,
+        statement::{self, Statement},
+        tables::{TABLES_ASKED_MAX, facts_of},
+    },
+    model::TableName,
 };
 
 /// What the judge looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::mirror) struct Facts {
     /// `10.11.19-MariaDB-deb12`, `8.4.2`.
     pub(in crate::mirror) version: String,
@@ -34,6 +40,8 @@ pub(in crate::mirror) struct Facts {
     pub(super) auto_increments: Vec<(String, String)>,
     /// Columns of primary keys that hold text: table, column, collation.
     pub(super) text_keys: Vec<(String, String, String)>,
+    /// The tables that are to stand in columns, by name; `None`: it is not there.
+    pub(super) column_tables: BTreeMap<String, Option<TableFacts>>,
 }
 
 impl Facts {
@@ -79,6 +87,33 @@ impl Facts {
             facts.text_keys.push((table, column, collation));
         }
         Ok(facts)
+    }
+
+    /// Reads what the tables are like that are to stand in columns.
+    pub(super) async fn read_tables(
+        &mut self,
+        mysql: &mut Connection,
+        wanted: Wanted<'_>,
+    ) -> Result<(), MirrorError> {
+        if !wanted.has_column_tables() {
+            return Ok(());
+        }
+        let there = mysql.rows(own::base_tables()).await?;
+        let there = there.iter().filter_map(|row| row.first().map(text));
+        let named = wanted.tables.iter().map(|setting| setting.name.clone());
+        let named = named.filter(|name| name != TableSetting::ALL);
+        for name in there.chain(named).filter(|name| wanted.table(name).is_some()) {
+            self.column_tables.insert(name, None);
+        }
+        // The others have names that no table of the store can have.
+        let names: Vec<_> =
+            self.column_tables.keys().filter_map(|name| TableName::of_client(name).ok()).collect();
+        for some in names.chunks(TABLES_ASKED_MAX) {
+            for (name, facts) in facts_of(mysql, some).await? {
+                self.column_tables.insert(name, Some(facts));
+            }
+        }
+        Ok(())
     }
 
     /// A variable; empty where the server does not know it.

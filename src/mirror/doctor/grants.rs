@@ -28,7 +28,7 @@ pub(super) fn needed(wanted: Wanted<'_>) -> Vec<Needed> {
     if wanted.captures() {
         let what_for = "to capture what applications write";
         needed.push(Needed { privilege: "TRIGGER", what_for });
-        let what_for = "to take away the outbox of a table that is captured no more";
+        let what_for = "to make the outbox of a captured table anew";
         needed.push(Needed { privilege: "DROP", what_for });
     } else if wanted.guards_triggers() {
         let what_for = "to guard the triggers of applications";

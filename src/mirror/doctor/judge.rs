@@ -8,6 +8,10 @@ use super::{
     facts::Facts,
     grants::{self, holds_globally},
 };
+use crate::{
+    mirror::columns::{self, Columns},
+    model::TableName,
+};
 
 /// The oldest releases whose statements and types are those that are used here.
 const MARIADB_MIN: (u32, u32) = (10, 3);
@@ -42,6 +46,7 @@ pub(in crate::mirror) fn judge(facts: &Facts, wanted: Wanted<'_>) -> Vec<Finding
         look.waits(),
     ];
     findings.extend(look.key_collations());
+    findings.extend(look.column_tables());
     findings.sort_by_key(|finding| finding.level);
     findings
 }
@@ -407,55 +412,57 @@ impl Look<'_> {
         ok(subject, format!("{found}; lastword's own sessions set theirs"))
     }
 
-    /// One for each key that takes different keys for one; one that all is well otherwise.
+    /// One for each column table that will not do; one that all is well otherwise.
+    fn column_tables(&self) -> Vec<Finding> {
+        let subject = "column_tables";
+        if !self.wanted.has_column_tables() {
+            return Vec::new();
+        }
+        let refusals = self.facts.column_tables.iter().filter_map(|(name, facts)| {
+            let setting = self.wanted.table(name)?;
+            if let Err(error) = TableName::of_client(name) {
+                return Some(error.to_string());
+            }
+            match facts {
+                Some(facts) => Columns::of(name, facts, setting).err(),
+                None if setting.columns.is_empty() => Some(columns::is_missing(name)),
+                None => None,
+            }
+        });
+        let why = "the table waits alone until it will do, and is filled then; the others go on";
+        let findings: Vec<_> =
+            refusals.map(|refusal| bad(Level::Error, subject, refusal, why)).collect();
+        match findings.is_empty() {
+            true => {
+                let found = format!("{} looked at, all will do", self.facts.column_tables.len());
+                vec![ok(subject, found)]
+            }
+            false => findings,
+        }
+    }
+
+    /// One for each table of keys and values that takes different keys for one; one that all is well
+    /// otherwise.
     fn key_collations(&self) -> Vec<Finding> {
         let subject = "key_collation";
         let mut findings = Vec::new();
         for (table, column, collation) in &self.facts.text_keys {
-            if is_exact(collation) {
+            if is_exact(collation) || column != "k" || self.wanted.table(table).is_some() {
                 continue;
             }
-            let found = format!("{table}.{column} is {collation}");
-            match self.wanted.table(table) {
-                Some(wanted) if wanted.accepts_key_collation => {}
-                Some(wanted) => findings.push(
-                    bad(
-                        Level::Error,
-                        subject,
-                        found,
-                        "keys that are different to other sites ('a', 'A', 'a ') are one to MySQL; the \
-                         table is not mirrored so",
-                    )
-                    .mended_by(format!(
-                        "ALTER TABLE `{table}` MODIFY `{column}` ... CHARACTER SET utf8mb4 COLLATE \
-                         {}; or key_collation = \"accept\" for {} in lastword's settings",
-                        self.exact_collation(),
-                        wanted.name
-                    )),
-                ),
-                None if column == "k" => findings.push(
-                    bad(
-                        Level::Warning,
-                        subject,
-                        found,
-                        "of keys that are one to MySQL ('a', 'A', 'a ') one row can stand; the others \
-                         are set aside in _lastword_rejected",
-                    )
-                    .mended_by(format!(
-                        "ALTER TABLE `{table}` MODIFY k VARBINARY(512) NOT NULL;"
-                    )),
-                ),
-                None => {}
-            }
+            let why = "of keys that are one to MySQL ('a', 'A', 'a ') one row can stand; the others are \
+                       set aside in _lastword_rejected";
+            let finding =
+                bad(Level::Warning, subject, format!("{table}.{column} is {collation}"), why);
+            findings.push(
+                finding
+                    .mended_by(format!("ALTER TABLE `{table}` MODIFY k VARBINARY(512) NOT NULL;")),
+            );
         }
         if findings.is_empty() {
-            findings.push(ok(subject, "no mirrored key is folded"));
+            findings.push(ok(subject, "no key of keys and values is folded"));
         }
         findings
-    }
-
-    fn exact_collation(&self) -> &'static str {
-        if self.facts.is_mariadb() { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" }
     }
 }
 

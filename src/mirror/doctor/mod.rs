@@ -13,7 +13,7 @@ mod facts;
 mod grants;
 mod judge;
 
-use super::{Config, Form, TableSetting, Triggers, mysql::Connection};
+use super::{Config, Form, TableSetting, Target, Triggers, error::MirrorError, mysql::Connection};
 use crate::protocol::SequenceIds;
 
 pub use grants::{GrantError, statements as grant_statements};
@@ -102,7 +102,7 @@ pub struct Examination {
 pub async fn examine(config: &Config, now_ms: impl Fn() -> u64) -> Examination {
     let wanted = Wanted::of(config);
     let facts = match Connection::open(config).await {
-        Ok(mut mysql) => Facts::read(&mut mysql, wanted, &config.target, now_ms).await,
+        Ok(mut mysql) => facts(&mut mysql, wanted, &config.target, now_ms).await,
         Err(error) => Err(error),
     };
     match facts {
@@ -126,10 +126,21 @@ pub async fn examine(config: &Config, now_ms: impl Fn() -> u64) -> Examination {
     }
 }
 
+/// All that can be known. A session judges its tables itself.
+async fn facts(
+    mysql: &mut Connection,
+    wanted: Wanted<'_>,
+    target: &Target,
+    now_ms: impl Fn() -> u64,
+) -> Result<Facts, MirrorError> {
+    let mut facts = Facts::read(mysql, wanted, target, now_ms).await?;
+    facts.read_tables(mysql, wanted).await?;
+    Ok(facts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::Target;
 
     /// Every table of keys and values.
     pub(super) fn plain() -> Config {

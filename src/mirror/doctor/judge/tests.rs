@@ -3,8 +3,9 @@
 use super::*;
 use crate::{
     mirror::{
-        Config, TableSetting,
+        Config, DeclaredColumn, TableSetting,
         doctor::tests::{capturing, plain},
+        shape::TableFacts,
     },
     protocol::SequenceIds,
 };
@@ -249,24 +250,48 @@ fn keys_that_fold_are_found() {
         text_keys: vec![(table.into(), column.into(), collation.into())],
         ..facts(&[])
     };
-    let finding = one(&key("film", "title", "utf8mb4_general_ci"), &capturing());
-    assert_eq!((finding.level, finding.subject), (Level::Error, "key_collation"));
-    let mend = finding.mend.unwrap();
-    assert!(
-        mend.contains("utf8mb4_nopad_bin") && mend.contains("key_collation = \"accept\""),
-        "{mend}"
-    );
     // 'a' and 'a ' are one under it.
-    assert_eq!(one(&key("film", "title", "utf8mb4_bin"), &capturing()).level, Level::Error);
-    assert_eq!(complaints(&key("film", "title", "utf8mb4_nopad_bin"), &capturing()), []);
-    let mut accepted = capturing();
-    accepted.tables[0].accepts_key_collation = true;
-    assert_eq!(complaints(&key("film", "title", "latin1_swedish_ci"), &accepted), []);
-    // Of key-value tables it is known what becomes of them; other tables are nobody's business.
+    assert_eq!(one(&key("sessions", "k", "utf8mb4_bin"), &plain()).level, Level::Warning);
+    assert_eq!(complaints(&key("sessions", "k", "utf8mb4_nopad_bin"), &plain()), []);
+    // Column tables are judged as a whole; other tables are nobody's business.
+    assert_eq!(complaints(&key("film", "k", "utf8mb4_general_ci"), &capturing()), []);
     let finding = one(&key("sessions", "k", "utf8mb4_general_ci"), &capturing());
     assert_eq!(finding.level, Level::Warning);
     assert_eq!(finding.mend.unwrap(), "ALTER TABLE `sessions` MODIFY k VARBINARY(512) NOT NULL;");
     assert_eq!(complaints(&key("theirs", "name", "utf8mb4_general_ci"), &capturing()), []);
+}
+
+#[test]
+fn column_tables_that_will_not_do_are_named_each() {
+    let facts = |tables: &[(&str, Option<&TableFacts>)]| Facts {
+        column_tables: tables
+            .iter()
+            .map(|(name, facts)| ((*name).to_owned(), facts.cloned()))
+            .collect(),
+        ..facts(&[])
+    };
+    let view = TableFacts::default();
+    let keyless = TableFacts { engine: Some("InnoDB".into()), ..TableFacts::default() };
+    let mut all = capturing();
+    all.tables[0].name = "*".into();
+    let found = complaints(
+        &facts(&[("film", Some(&view)), ("actor", Some(&keyless)), ("Ünique", None)]),
+        &all,
+    );
+    let reasons: Vec<_> = found.iter().map(|finding| finding.found.as_str()).collect();
+    assert!(reasons[0].starts_with("table actor: it has no primary key"), "{reasons:?}");
+    assert!(reasons[1].starts_with("table film: it is a view"), "{reasons:?}");
+    assert!(reasons[2].contains("Ünique") && reasons.len() == 3, "{reasons:?}");
+    assert!(found.iter().all(|finding| finding.level == Level::Error && !finding.loses_data));
+    // One that is missing is made where its columns are declared.
+    let missing = facts(&[("film", None)]);
+    assert!(one(&missing, &capturing()).found.contains("run the CREATE TABLE"));
+    let mut declared = capturing();
+    let column = DeclaredColumn { name: "id".into(), definition: "INT NOT NULL".into() };
+    declared.tables[0].columns = vec![column];
+    assert_eq!(complaints(&missing, &declared), []);
+    // What has no [[table]] is nobody's business.
+    assert_eq!(complaints(&facts(&[("film", Some(&view))]), &plain()), []);
 }
 
 #[test]
