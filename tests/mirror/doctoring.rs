@@ -1,9 +1,9 @@
 //! `lastword doctor` looks at a real MariaDB: what it names is wrong, and what it says mends it.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use lastword::{
-    mirror::{Config, grant_statements},
+    mirror::{Config, Triggers, grant_statements},
     protocol::SequenceIds,
 };
 use serde_json::Value;
@@ -87,6 +87,71 @@ fn what_harms_is_named_and_what_it_says_mends_it() {
     // For people.
     let text = done(&["doctor", "--mysql", &url]);
     assert!(text.starts_with("MySQL 127.0.0.1:") && text.contains("\nok       version "), "{text}");
+}
+
+/// Runs statements as somebody else than root; whether that user may.
+fn may(mariadb: &MariaDb, user: &str, database: &str, statements: &str) -> bool {
+    let output = Command::new("mariadb")
+        .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--batch"])
+        .arg(format!("--port={}", mariadb.port()))
+        .arg(format!("--user={user}"))
+        .arg(format!("--execute={statements}"))
+        .arg(database)
+        .output()
+        .expect("the mariadb client runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_denied = error.contains("denied") || error.contains("you need (at least one of)");
+    assert!(output.status.success() || is_denied, "{statements}: {error}");
+    !is_denied
+}
+
+#[test]
+fn the_grants_for_capture_are_enough_for_what_it_does_and_each_is_needed() {
+    let mariadb = MariaDb::start();
+    mariadb.url("shop");
+    let mut captured = films::setting();
+    captured.capture = true;
+    captured.triggers = Triggers::Guard;
+    let mut config = config(&mariadb, "shop");
+    config.tables = vec![captured];
+    let grants = grant_statements(&config, "'captor'@'127.0.0.1'").unwrap();
+    mariadb.sql(
+        "shop",
+        "CREATE USER captor@'127.0.0.1'; CREATE TABLE film (id INT PRIMARY KEY, title TEXT); \
+         CREATE TRIGGER theirs BEFORE INSERT ON film FOR EACH ROW SET NEW.title = 'new'",
+    );
+    // Of these each needs one that no other does.
+    let work = [
+        ("CREATE", "CREATE TABLE IF NOT EXISTS _lastword_capture_film (seq SERIAL, k_id INT)"),
+        ("ALTER", "ALTER TABLE _lastword_capture_film MODIFY k_id BIGINT"),
+        (
+            "TRIGGER",
+            "CREATE OR REPLACE TRIGGER _lastword_ai_film AFTER INSERT ON film FOR EACH ROW \
+             INSERT INTO _lastword_capture_film (k_id) VALUES (NEW.id)",
+        ),
+        (
+            "SET USER",
+            "DELIMITER //\nCREATE OR REPLACE DEFINER=root@localhost TRIGGER theirs BEFORE INSERT ON \
+             film FOR EACH ROW IF @lastword_applying IS NULL THEN SET NEW.title = 'new'; END IF//",
+        ),
+        ("INSERT", "INSERT INTO film VALUES (1, 'x')"),
+        ("UPDATE", "UPDATE film SET title = 'y' WHERE id = 1"),
+        ("SELECT", "SELECT * FROM _lastword_capture_film"),
+        ("DELETE", "DELETE FROM film"),
+        ("DELETE", "DELETE FROM _lastword_capture_film"),
+        ("DROP", "DROP TABLE IF EXISTS _lastword_capture_film"),
+    ];
+    mariadb.sql("", &grants.join("\n"));
+    for (_, statement) in work {
+        assert!(may(&mariadb, "captor", "shop", statement), "{statement}");
+    }
+    mariadb.sql("shop", "CREATE TABLE _lastword_capture_film (seq SERIAL, k_id INT)");
+    for (privilege, statement) in work {
+        let place = if privilege == "SET USER" { "*.*" } else { "shop.*" };
+        mariadb.sql("", &format!("REVOKE {privilege} ON {place} FROM captor@'127.0.0.1'"));
+        assert!(!may(&mariadb, "captor", "shop", statement), "{statement} without {privilege}");
+        mariadb.sql("", &grants.join("\n"));
+    }
 }
 
 #[test]

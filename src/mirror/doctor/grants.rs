@@ -30,6 +30,8 @@ pub(super) fn needed(wanted: Wanted<'_>) -> Vec<Needed> {
         needed.push(Needed { privilege: "TRIGGER", what_for });
         let what_for = "to make the outbox of a captured table anew";
         needed.push(Needed { privilege: "DROP", what_for });
+        let what_for = "to fit an outbox to a table whose key was altered";
+        needed.push(Needed { privilege: "ALTER", what_for });
     } else if wanted.guards_triggers() {
         let what_for = "to guard the triggers of applications";
         needed.push(Needed { privilege: "TRIGGER", what_for });
@@ -177,8 +179,11 @@ mod tests {
         assert_eq!(missing_of(&[usage], "shop", &plain), all);
         assert_eq!(missing_of(&[usage, four], "shop", &plain), ["CREATE"]);
         assert_eq!(missing_of(&[usage, four], "other", &plain), all);
-        assert_eq!(missing_of(&[usage, four], "shop", &capturing()), ["CREATE", "TRIGGER", "DROP"]);
-        let rest = "GRANT CREATE, DROP, TRIGGER ON *.* TO `lastword`@`%` WITH GRANT OPTION";
+        assert_eq!(
+            missing_of(&[usage, four], "shop", &capturing()),
+            ["CREATE", "TRIGGER", "DROP", "ALTER"]
+        );
+        let rest = "GRANT CREATE, ALTER, DROP, TRIGGER ON *.* TO `lastword`@`%` WITH GRANT OPTION";
         assert!(missing_of(&[four, rest], "shop", &capturing()).is_empty());
         let root = "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION";
         assert!(missing_of(&[root], "shop", &capturing()).is_empty());
@@ -215,7 +220,7 @@ mod tests {
         );
         let mut config = capturing();
         let capture =
-            ["GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, TRIGGER, DROP ON `shop`.* TO \
+            ["GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, TRIGGER, DROP, ALTER ON `shop`.* TO \
                         'o''hara'@'%';"];
         assert_eq!(statements(&config, "o'hara@%").unwrap(), capture);
         config.tables[0].triggers = Triggers::Guard;

@@ -38,7 +38,7 @@ fn facts(changed: &[(&str, &str)]) -> Facts {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         grants: vec![
-            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER ON `shop`.* TO `l`@`%`"
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, TRIGGER ON `shop`.* TO `l`@`%`"
                 .into(),
         ],
         ..Facts::default()
@@ -178,7 +178,8 @@ fn a_user_that_may_do_everything_is_not_told_otherwise() {
 
 #[test]
 fn missing_privileges_are_named_with_the_grant() {
-    let grants = vec!["GRANT SELECT, INSERT, UPDATE, CREATE, DROP ON `shop`.* TO `l`@`%`".into()];
+    let grants =
+        vec!["GRANT SELECT, INSERT, UPDATE, CREATE, DROP, ALTER ON `shop`.* TO `l`@`%`".into()];
     let facts = Facts { grants, ..facts(&[]) };
     let finding = one(&facts, &capturing());
     assert_eq!((finding.level, finding.subject), (Level::Error, "privileges"));
