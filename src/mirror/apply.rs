@@ -21,7 +21,7 @@ use super::{
     mapping::{Dead, Record, Refused, TableBatch, by_table},
     mysql::{number, text},
     session::Session,
-    statement,
+    statement::{self, in_powers_of_two},
 };
 use crate::model::{Heads, Row, TableName};
 
@@ -303,18 +303,6 @@ impl Totals {
             self.last_reason = Some(last.reason);
         }
     }
-}
-
-/// Parts of 256, 128, 64 ... so that few statement texts serve all.
-pub(super) fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        if all.is_empty() {
-            return None;
-        }
-        let (some, rest) = all.split_at(statement::power_of_two(all.len()));
-        all = rest;
-        Some(some)
-    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// The site's numbers, where it has some.
     pub sequence: Option<SequenceIds>,
+    /// A row that applications wrote may be so large, as JSON, in bytes; a larger one holds its table up.
+    pub captured_value_bytes_max: usize,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -78,6 +80,7 @@ impl Config {
             tables: Vec::new(),
             value_bytes_max: 1 << 20,
             sequence: None,
+            captured_value_bytes_max: 3 << 20,
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,

@@ -11,6 +11,7 @@
 //!                     |-- doctor/: is this MySQL fit for it?
 //!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
+//!                     |     in_hand.rs: rows that applications write, too
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -24,6 +25,7 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+mod capture;
 mod column_rows;
 mod column_tables;
 mod columns;
@@ -31,6 +33,7 @@ mod config;
 mod doctor;
 mod error;
 mod fill;
+mod in_hand;
 mod mapping;
 mod mysql;
 mod rebuild;
@@ -46,6 +49,7 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -59,6 +63,7 @@ use crate::{
     model::{Heads, TableName},
     node::{LastError, MirrorHandle, MirrorReport, Node, Rescan, WaitingTable},
 };
+use capture::CaptureStates;
 use error::MirrorError;
 use session::Session;
 
@@ -73,17 +78,24 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
     let target = config.target.to_string();
     let report = MirrorReport { target, ..MirrorReport::default() };
     let report = Report { mirror: node.reports().add_mirror(report), warned_of: Mutex::default() };
+    let (sender, states) = watch::channel(CaptureStates::new());
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report) => {}
+            () = mirror(&node, &config, &report, states) => {}
+            () = capture::capture(&node, &config, sender) => {}
         }
     })
 }
 
 /// Session after session; ends with the node.
-async fn mirror(node: &Node, config: &Config, report: &Report) {
+async fn mirror(
+    node: &Node,
+    config: &Config,
+    report: &Report,
+    states: watch::Receiver<CaptureStates>,
+) {
     let mut waits = waits(config);
     let mut last_text = String::new();
     let mut orders = node.mirror_orders();
@@ -98,7 +110,7 @@ async fn mirror(node: &Node, config: &Config, report: &Report) {
             continue;
         }
         let began = Instant::now();
-        let (error, session) = match Session::connect(node, config, report).await {
+        let (error, session) = match Session::connect(node, config, report, states.clone()).await {
             Err(error) => (error, None),
             Ok(mut session) => match session.run().await {
                 Ok(()) => return,

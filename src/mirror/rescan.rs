@@ -137,7 +137,7 @@ impl Session<'_> {
             let gone = read(move || gone_places(&node, &name, places)).await?;
             if !gone.is_empty() {
                 self.begin(&self.position.clone()).await?;
-                deleted += self.delete_columns(table, &columns, &gone).await?;
+                deleted += self.delete_columns(table, &columns, gone).await?;
                 self.commit(self.position.clone()).await?;
             }
             self.report.rescans(Some((table, rows)));

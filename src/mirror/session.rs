@@ -24,10 +24,12 @@ use tokio::{
 
 use super::{
     Config, Report,
+    capture::CaptureStates,
     column_tables::ColumnTable,
     columns::own,
     doctor::{self, Facts, Finding, Wanted},
     error::MirrorError,
+    in_hand::Owed,
     mysql::{Cell, Connection, number, text},
     rebuild::Rebuild,
     shape::Shape,
@@ -67,6 +69,11 @@ pub(super) struct Session<'m> {
     /// Those that do not, and why.
     pub(super) waiting: BTreeMap<String, String>,
     pub(super) columns_looked_at: Instant,
+    /// They are to be looked at again now.
+    pub(super) columns_due: bool,
+    /// How the captured tables are, as the capture says.
+    pub(super) capture: watch::Receiver<CaptureStates>,
+    pub(super) owed: Owed,
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
@@ -112,6 +119,7 @@ impl<'m> Session<'m> {
         node: &'m Node,
         config: &'m Config,
         report: &'m Report,
+        capture: watch::Receiver<CaptureStates>,
     ) -> Result<Session<'m>, MirrorError> {
         Ok(Session {
             node,
@@ -125,6 +133,9 @@ impl<'m> Session<'m> {
             columns: HashMap::new(),
             waiting: BTreeMap::new(),
             columns_looked_at: Instant::now(),
+            columns_due: false,
+            capture,
+            owed: Owed::new(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
             orders: node.mirror_orders(),
@@ -147,12 +158,12 @@ impl<'m> Session<'m> {
         let mut follower = Follower::new(self.node, self.position.clone());
         let mut rebuild = Rebuild::default();
         loop {
-            let at_once = rebuild.is_under_way() || self.has_to_fill();
-            let idle = if at_once { Duration::ZERO } else { self.upkeep.nothing_due_for() };
+            let idle = self.nothing_due_for(&rebuild);
             tokio::select! {
                 lives = follower.changed_within(idle) => if !lives { return Ok(()) },
                 // They come from the node: while it lives there may be others.
                 _ = self.orders.changed() => {}
+                Ok(()) = self.capture.changed() => self.columns_due = true,
             }
             self.check_orders()?;
             let rows;
@@ -165,6 +176,17 @@ impl<'m> Session<'m> {
                 sleep(GATHER).await;
             }
         }
+    }
+
+    /// How long to wait for changes before [`Session::keep_up`] is called again.
+    fn nothing_due_for(&self, rebuild: &Rebuild) -> Duration {
+        if self.has_to_fill() || rebuild.is_under_way() {
+            return Duration::ZERO;
+        }
+        let due = self.upkeep.nothing_due_for();
+        let is_captured = self.columns.values().any(|table| table.is_captured);
+        let owed = self.owed.at().saturating_duration_since(Instant::now());
+        if is_captured { due.min(owed) } else { due }
     }
 
     /// An operator may have told the mirror to write nothing: between two transactions is the time.

@@ -259,6 +259,18 @@ pub(super) fn rows_that_fit(records: &[Record], bytes_max: usize) -> usize {
     power_of_two(fit.count().max(1))
 }
 
+/// Parts of 256, 128, 64 ... so that few statement texts serve all.
+pub(super) fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        if all.is_empty() {
+            return None;
+        }
+        let (some, rest) = all.split_at(power_of_two(all.len()));
+        all = rest;
+        Some(some)
+    })
+}
+
 /// The greatest power of two that is not above `count`, nor above [`ROWS_MAX`].
 pub(super) fn power_of_two(count: usize) -> usize {
     1 << count.clamp(1, ROWS_MAX).ilog2()

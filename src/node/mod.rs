@@ -3,6 +3,7 @@
 //! ```text
 //! opening.rs     the store, its writer, the site's own row of the member list
 //! writes.rs      what clients, links and the node itself hand to the writer
+//! hand_over.rs   what applications wrote in the site's database
 //! writer.rs      many requests, one durable commit, then the bell
 //! pending.rs     what a caller waits on
 //! role.rs        a replica takes no writes of clients
@@ -33,6 +34,7 @@ mod carried;
 mod cluster;
 mod error;
 mod follow;
+mod hand_over;
 mod membership;
 mod mirror_orders;
 mod mutation;
@@ -61,7 +63,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use answering::{Answering, Patience};
@@ -70,6 +72,7 @@ pub use carried::CarryError;
 pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
+pub use hand_over::{CaptureCommand, CaptureError, CommandError};
 pub use membership::UpkeepConfig;
 pub use mirror_orders::{MirrorOrderError, MirrorOrders, MirrorPause, MirrorRebuild};
 pub use mutation::{Change, IdKind, Mutation};
@@ -79,8 +82,8 @@ pub use pending::{Merging, Writing};
 pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
-    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
-    WaitingTable,
+    CaptureHandle, CaptureReport, CaptureState, CapturedTable, Direction, LastError, MirrorHandle,
+    MirrorReport, PeerHandle, PeerReport, Reports, Rescan, WaitingTable,
 };
 pub use restore::RestoreError;
 pub use status::{
@@ -141,6 +144,7 @@ struct Shared {
     reports: Reports,
     orders: OrderBook,
     calls: Arc<Calls>,
+    capture_commands: Mutex<Option<mpsc::Sender<CaptureCommand>>>,
     counters: Counters,
     failure: OnceLock<String>,
     stopped: CancellationToken,
@@ -261,6 +265,9 @@ impl Shared {
                 }
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
+                }
+                Outcome::HandedOver(Ok(report)) => {
+                    self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);
                 }
                 Outcome::Rewritten(Ok(report)) => {
                     self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);

@@ -166,8 +166,7 @@ async fn system_tables_stay_in_the_store() {
     world.caught_up();
     let members = TableName::of_any("_members").unwrap();
     assert!(world.node.snapshot().has_table(&members));
-    let tables: Vec<_> = mariadb.sql(database, "SHOW TABLES").into_iter().flatten().collect();
-    let own =
-        ["columns", "expiry", "mirror", "rejected", "tables"].map(|t| format!("_lastword_{t}"));
-    assert_eq!(tables[..], [&own[..], &["t".to_owned()]].concat());
+    let tables = mariadb.sql(database, "SHOW TABLES").into_iter().flatten();
+    let of_store: Vec<_> = tables.filter(|table| !table.starts_with("_lastword_")).collect();
+    assert_eq!(of_store, ["t"]);
 }

@@ -25,5 +25,9 @@ mod sql;
 mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
-pub(super) use schema::{Columns, is_missing};
-pub(super) use sql::{create, rows_that_fit};
+#[cfg(test)]
+pub(super) use kind::Kind;
+#[cfg(test)]
+pub(super) use schema::Absent;
+pub(super) use schema::{Column, Columns, is_missing};
+pub(super) use sql::{create, placeholder, rows_that_fit};

@@ -195,7 +195,7 @@ fn ordered(column: &Column) -> (String, String) {
 }
 
 /// A text would be compared with a decimal as floating numbers.
-fn placeholder(column: &Column) -> String {
+pub(in crate::mirror) fn placeholder(column: &Column) -> String {
     match column.kind {
         Kind::Decimal { digits, scale, .. } => format!("CAST(? AS DECIMAL({digits},{scale}))"),
         _ => "?".to_owned(),
