@@ -222,7 +222,8 @@ impl Session<'_> {
             }
             let (now, later) = records.split_at(statement::rows_that_fit(records, bytes_max));
             waiting.push(later);
-            let Err(error) = self.mysql.execute(statement::upsert(table, exact, now)).await else {
+            let upsert = statement::upsert(table, exact, self.overwrites, now);
+            let Err(error) = self.mysql.execute(upsert).await else {
                 continue;
             };
             let Some(reason) = error.refused_row() else { return Err(error) };

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     capture::{State, guard_triggers},
     columns::{self, Columns, own},
+    doctor::Wanted,
     error::MirrorError,
     mysql::{number, text},
     session::{Expiry, Session},
@@ -37,8 +38,18 @@ pub(super) struct ColumnTable {
     pub(super) columns: Arc<Columns>,
     pub(super) expiry: Expiry,
     pub(super) filling: Filling,
+    /// How many rows of the store this filling has written.
+    pub(super) rows_filled: u64,
     /// Applications write there, too.
     pub(super) is_captured: bool,
+}
+
+impl ColumnTable {
+    /// All its rows are written anew.
+    pub(super) fn lacks_rows(&mut self) {
+        self.filling = Filling::Behind(None);
+        self.rows_filled = 0;
+    }
 }
 
 /// Whether a table lacks rows.
@@ -95,6 +106,10 @@ impl Session<'_> {
             self.waiting.insert(name, reason);
         }
         self.report.waits_for(&self.waiting);
+        if Wanted::of(self.config).captures() {
+            // A table may be numbered that was not there before, and a variable set anew.
+            self.check_fitness().await?;
+        }
         Ok(())
     }
 
@@ -214,6 +229,7 @@ impl Session<'_> {
             columns: Arc::new(columns),
             expiry: Expiry::Unknown,
             filling,
+            rows_filled: 0,
             is_captured: setting.capture,
         }))
     }
@@ -225,10 +241,7 @@ impl Session<'_> {
         setting: &TableSetting,
     ) -> Result<Result<TableFacts, String>, MirrorError> {
         if setting.columns.is_empty() {
-            return Ok(Err(format!(
-                "table {table}: it is not there: run the CREATE TABLE of the other sites, or give \
-                 its [[table]] columns and a primary_key, and lastword makes it"
-            )));
+            return Ok(Err(columns::is_missing(table.as_str())));
         }
         match self.mysql.execute(columns::create(table.as_str(), setting)).await {
             Ok(_) => {}

@@ -27,9 +27,11 @@ use super::{
     capture::CaptureStates,
     column_tables::ColumnTable,
     columns::own,
+    doctor::{self, Facts, Finding, Wanted},
     error::MirrorError,
     in_hand::Owed,
     mysql::{Cell, Connection, number, text},
+    rebuild::Rebuild,
     shape::Shape,
     statement,
     tables::TABLES_ASKED_MAX,
@@ -37,7 +39,7 @@ use super::{
 };
 use crate::{
     model::{Heads, Origin, TableName},
-    node::{FollowDelta, Follower, Node, Page},
+    node::{FollowDelta, Follower, MirrorOrders, Node, Page},
     store::StoreError,
 };
 
@@ -75,6 +77,10 @@ pub(super) struct Session<'m> {
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
+    /// What an operator said.
+    pub(super) orders: watch::Receiver<MirrorOrders>,
+    /// Rows go over whatever stands there, whatever version that bears.
+    pub(super) overwrites: bool,
     pub(super) last_used: Instant,
 }
 
@@ -132,12 +138,15 @@ impl<'m> Session<'m> {
             owed: Owed::new(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
+            orders: node.mirror_orders(),
+            overwrites: false,
             last_used: Instant::now(),
         })
     }
 
     /// Takes the database over and follows the node. Ends with an error, or with the node.
     pub(super) async fn run(&mut self) -> Result<(), MirrorError> {
+        self.check_fitness().await?;
         self.own_tables().await?;
         self.take_over().await?;
         self.count_rejected().await?;
@@ -147,32 +156,67 @@ impl<'m> Session<'m> {
         self.report.follows(&self.position);
 
         let mut follower = Follower::new(self.node, self.position.clone());
+        let mut rebuild = Rebuild::default();
         loop {
-            let idle = self.nothing_due_for();
+            let idle = self.nothing_due_for(&rebuild);
             tokio::select! {
-                goes_on = follower.changed_within(idle) => if !goes_on { return Ok(()) },
+                lives = follower.changed_within(idle) => if !lives { return Ok(()) },
+                // They come from the node: while it lives there may be others.
+                _ = self.orders.changed() => {}
                 Ok(()) = self.capture.changed() => self.columns_due = true,
             }
+            self.check_orders()?;
             let rows;
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
+            self.go_on_rebuilding(&mut rebuild).await?;
             if self.has_to_fill() {
                 self.fill().await?;
-            } else if rows >= GATHER_ROWS_MIN {
+            } else if rows >= GATHER_ROWS_MIN && !rebuild.is_under_way() {
                 sleep(GATHER).await;
             }
         }
     }
 
     /// How long to wait for changes before [`Session::keep_up`] is called again.
-    fn nothing_due_for(&self) -> Duration {
-        if self.has_to_fill() {
+    fn nothing_due_for(&self, rebuild: &Rebuild) -> Duration {
+        if self.has_to_fill() || rebuild.is_under_way() {
             return Duration::ZERO;
         }
         let due = self.upkeep.nothing_due_for();
         let is_captured = self.columns.values().any(|table| table.is_captured);
         let owed = self.owed.at().saturating_duration_since(Instant::now());
         if is_captured { due.min(owed) } else { due }
+    }
+
+    /// An operator may have told the mirror to write nothing: between two transactions is the time.
+    pub(super) fn check_orders(&self) -> Result<(), MirrorError> {
+        match self.orders.borrow().paused {
+            Some(_) => Err(MirrorError::Paused),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the doctor. What would lose data keeps the mirror from going on; the rest is logged once.
+    pub(super) async fn check_fitness(&mut self) -> Result<(), MirrorError> {
+        let (wanted, target) = (Wanted::of(self.config), &self.config.target);
+        let facts = Facts::read(&mut self.mysql, wanted, target, || self.node.now_ms()).await;
+        let findings = match facts {
+            Ok(facts) => doctor::judge(&facts, wanted),
+            // Whatever it does not say of itself is found out by using it.
+            Err(MirrorError::Server(error)) => {
+                tracing::debug!(%error, "MySQL does not say all of itself");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.report.warns_of(&findings);
+        match findings.into_iter().find(|finding| finding.loses_data) {
+            Some(Finding { found, why, mend, .. }) => {
+                Err(MirrorError::Unfit { found, why, mend: mend.unwrap_or_default() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Makes the mirror's own tables where they are missing.
@@ -319,6 +363,7 @@ impl<'m> Session<'m> {
                 self.apply(rows.into_vec(), position).await?;
             }
             self.keep_up(None).await?;
+            self.check_orders()?;
             let read;
             (delta, read) = next.await.expect("reading the store does not panic");
             page = read?;

@@ -19,6 +19,7 @@
 //! calls.rs       how a peer is asked: links carry the questions
 //! ready.rs       a new site is ready once it has what a peer has
 //! report.rs      what links and mirrors say of themselves, for status
+//! mirror_orders.rs  what an operator told the mirror
 //! carried.rs     what other sites are known to have, of which files tell
 //! status.rs      the state of the whole node at one moment
 //! time.rs        the wall clock
@@ -35,6 +36,7 @@ mod error;
 mod follow;
 mod hand_over;
 mod membership;
+mod mirror_orders;
 mod mutation;
 mod opening;
 mod page;
@@ -72,6 +74,7 @@ pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use hand_over::{CaptureCommand, CaptureError, CommandError};
 pub use membership::UpkeepConfig;
+pub use mirror_orders::{MirrorOrderError, MirrorOrders, MirrorPause, MirrorRebuild};
 pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
 pub use page::{Part, Rows, Run};
@@ -98,6 +101,7 @@ use crate::{
     store::{Applied, Outcome, Store},
 };
 use membership::Others;
+use mirror_orders::OrderBook;
 use recent::Recent;
 use writer::Door;
 
@@ -138,6 +142,7 @@ struct Shared {
     /// Merging is shared, reconciling is exclusive.
     turns: Arc<tokio::sync::RwLock<()>>,
     reports: Reports,
+    orders: OrderBook,
     calls: Arc<Calls>,
     capture_commands: Mutex<Option<mpsc::Sender<CaptureCommand>>>,
     counters: Counters,

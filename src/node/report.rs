@@ -112,6 +112,8 @@ pub struct MirrorReport {
     pub position: Option<Heads>,
     /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
     pub rescan: Option<Rescan>,
+    /// A table is filled anew from the store, as an operator said.
+    pub rebuild: Option<Rescan>,
     /// Column tables that wait for someone to mend them.
     pub waiting_tables: Vec<WaitingTable>,
     /// Rows written to MySQL since the start.

@@ -181,6 +181,12 @@ impl Snapshot {
         self.view().number(super::tables::STATE_PURGED)
     }
 
+    /// The tables that are known here, the system's own included.
+    #[must_use]
+    pub fn table_names(&self) -> Vec<TableName> {
+        self.published.tables.names.clone()
+    }
+
     /// Whether the table is known here.
     #[must_use]
     pub fn has_table(&self, table: &TableName) -> bool {

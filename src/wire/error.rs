@@ -10,7 +10,9 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{CarryError, MemberError, ReadError, RestoreError, VerifyError, WriteError},
+    node::{
+        CarryError, MemberError, MirrorOrderError, ReadError, RestoreError, VerifyError, WriteError,
+    },
     store::{RefusedError, StoreError},
 };
 
@@ -147,6 +149,17 @@ impl From<MemberError> for Status {
             MemberError::Unknown(_) => Code::NotFound,
             MemberError::Ambiguous(_) | MemberError::Itself(_) => Code::InvalidArgument,
             MemberError::Removed(_) | MemberError::NotSealed(_) => Code::FailedPrecondition,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<MirrorOrderError> for Status {
+    fn from(error: MirrorOrderError) -> Status {
+        let code = match error {
+            MirrorOrderError::NoMirror => Code::FailedPrecondition,
+            MirrorOrderError::NoTable(_) => Code::NotFound,
+            MirrorOrderError::File { .. } => Code::Unavailable,
         };
         Status::new(code, error.to_string())
     }

@@ -90,6 +90,11 @@ async fn a_trigger_that_is_gone_is_noticed_and_a_refresh_finds_what_was_missed()
     let world = World::new().await;
     let _running = Running::start(&world, &config);
     world.captures("items");
+    // A filling takes a row that nobody noted for one that the store has not.
+    world.until("it to be filled", || {
+        let filled = "SELECT filled FROM _lastword_columns WHERE tbl = 'items'";
+        (mariadb.sql(database, filled) == [["1"]]).then_some(())
+    });
     mariadb.sql(
         database,
         "INSERT INTO items VALUES (1, 'one'); DROP TRIGGER _lastword_ai_items; \

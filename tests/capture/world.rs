@@ -10,6 +10,7 @@ use lastword::{
     mirror::{self, Config, Form, TableSetting, Target},
     model::{Key, TableName},
     node::{CaptureReport, CapturedTable, Node, NodeConfig},
+    protocol::SequenceIds,
     store::ScanRange,
 };
 use serde_json::Value;
@@ -184,17 +185,10 @@ pub(crate) fn captured(table: &str) -> TableSetting {
     }
 }
 
-/// A database of its own with a user who may do what docs/mysql.md says; `items` is made and captured.
+/// A database of its own with a user who may do what the doctor says, and nothing else; `items` is made and
+/// captured.
 pub(crate) fn config(mariadb: &MariaDb, database: &str) -> Config {
     let _ = mariadb.url(database);
-    mariadb.sql(
-        "",
-        &format!(
-            "CREATE USER IF NOT EXISTS lastword@'127.0.0.1' IDENTIFIED BY 'secret'; \
-             GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, TRIGGER ON \
-             `{database}`.* TO lastword@'127.0.0.1'"
-        ),
-    );
     mariadb.sql(database, ITEMS);
     let mut config = Config::new(Target {
         host: "127.0.0.1".into(),
@@ -204,8 +198,13 @@ pub(crate) fn config(mariadb: &MariaDb, database: &str) -> Config {
         database: database.into(),
     });
     config.tables = vec![captured("items")];
+    // There is one site.
+    config.sequence = Some(SequenceIds { offset: 1, increment: 1 });
     config.retry_min = Duration::from_millis(20);
     config.retry_max = Duration::from_millis(200);
+    let user = "'lastword'@'127.0.0.1'";
+    mariadb.sql("", &format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY 'secret'"));
+    mariadb.sql("", &mirror::grant_statements(&config, user).unwrap().join("\n"));
     config
 }
 

@@ -134,6 +134,22 @@ impl MariaDb {
         }
     }
 
+    /// Lets the server stand still: it neither answers nor goes away, until [`MariaDb::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the server runs");
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("process ids fit")), signal)
+            .expect("our own child, not waited for yet");
+    }
+
     /// Lets the server shut down in order; panics when it does not.
     pub(crate) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };

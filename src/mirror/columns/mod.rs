@@ -29,5 +29,5 @@ pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
 pub(super) use kind::Kind;
 #[cfg(test)]
 pub(super) use schema::Absent;
-pub(super) use schema::{Column, Columns};
+pub(super) use schema::{Column, Columns, is_missing};
 pub(super) use sql::{create, placeholder, rows_that_fit};

@@ -58,6 +58,14 @@ pub(in crate::mirror) enum Absent {
     Varies,
 }
 
+/// What to do where a table is not there, and lastword does not know its columns.
+pub(in crate::mirror) fn is_missing(table: &str) -> String {
+    format!(
+        "table {table}: it is not there: run the CREATE TABLE of the other sites, or give its [[table]] \
+         columns and a primary_key, and lastword makes it"
+    )
+}
+
 impl Columns {
     /// Judges a table.
     ///
