@@ -135,7 +135,7 @@ impl Session<'_> {
         table: &TableName,
         reason: String,
     ) -> Result<(), MirrorError> {
-        self.mysql.execute(own::unfill(table)).await?;
+        self.mysql.execute(own::unfill(table, &self.position)).await?;
         self.columns.remove(table);
         let before = self.waiting.insert(table.to_string(), reason.clone());
         if before.as_ref() != Some(&reason) {
@@ -223,7 +223,12 @@ impl Session<'_> {
                 false
             }
         };
-        self.mysql.execute(own::remember(table, is_filled, &definition)).await?;
+        if is_new {
+            // The one that was remembered is gone, with its rows.
+            self.mysql.execute(own::forget(table)).await?;
+        }
+        let remember = own::remember(table, is_filled, &definition, &self.position);
+        self.mysql.execute(remember).await?;
         let filling = if is_filled { Filling::Done } else { Filling::Behind(None) };
         Ok(Ok(ColumnTable {
             columns: Arc::new(columns),
@@ -282,12 +287,14 @@ impl Session<'_> {
         let what = match states.get(table) {
             Some(State::On) => return None,
             None => "its capture begins",
-            Some(State::Touch) => "the rows that are there are being taken in",
+            Some(State::Touch | State::Renew) => "the rows that are there are being taken in",
             Some(State::Wait) => {
                 "rows of it are in MySQL and in the store, and nobody has said which are right: \
                  lastword adopt compares them"
             }
-            Some(State::Altered) => "it was altered: lastword table refresh takes it as it is now",
+            Some(State::Altered | State::Broken) => {
+                "it was altered: lastword table refresh takes it as it is now"
+            }
         };
         Some(format!("table {table}: {what}"))
     }

@@ -172,6 +172,20 @@ impl Session<'_> {
         Ok(InHand { waiting: waiting.into_keys().collect(), done })
     }
 
+    /// Whether all triggers are there that note an application's writes.
+    pub(super) async fn notes_writes(
+        &mut self,
+        table: &TableName,
+        columns: &Columns,
+    ) -> Result<bool, MirrorError> {
+        let facts = self.facts(std::slice::from_ref(table)).await?;
+        let there = |name: &String| {
+            let of_table = facts.get(table.as_str());
+            of_table.is_some_and(|facts| facts.triggers.iter().any(|own| own.name == *name))
+        };
+        Ok(Outbox::of(columns).triggers().iter().all(|(name, ..)| there(name)))
+    }
+
     /// Brings the rows that are owed.
     pub(super) async fn bring_owed(&mut self) -> Result<(), MirrorError> {
         if Instant::now() < self.owed.at() {

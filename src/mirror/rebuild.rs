@@ -156,7 +156,7 @@ impl Session<'_> {
     /// A column table is filled anew from here on, and MySQL knows that it is.
     async fn unfill(&mut self, table: &TableName) -> Result<(), MirrorError> {
         self.ensure_columns(std::slice::from_ref(table)).await?;
-        self.mysql.execute(own::unfill(table)).await?;
+        self.mysql.execute(own::unfill(table, &self.position)).await?;
         if let Some(of_table) = self.columns.get_mut(table) {
             of_table.lacks_rows();
         }

@@ -56,6 +56,64 @@ async fn a_column_that_is_added_waits_for_a_refresh_and_nothing_is_lost() {
     assert!(refused.contains("its primary key has changed"), "{refused}");
 }
 
+/// What another site writes and deletes while a table waits is not undone by what stands here from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_while_an_altered_table_waits_stands() {
+    let (mariadb, database) = (&*shared(), "altered_meanwhile");
+    let config = config(mariadb, database);
+    let world = World::new().await;
+    let _running = Running::start(&world, &config);
+    world.captures("items");
+    mariadb.sql(
+        database,
+        "INSERT INTO items VALUES (1, 'old'), (2, 'old'), (3, 'old'), (4, 'old'), (5, 'old')",
+    );
+    world.agrees(mariadb, database);
+    mariadb.sql(database, "ALTER TABLE items ADD COLUMN n INT NOT NULL DEFAULT 7");
+    world.when("items", "the pause", |table| table.state == CaptureState::Waiting);
+    world.until("the mirror's pause", || {
+        let filled = "SELECT filled FROM _lastword_columns WHERE tbl = 'items'";
+        (mariadb.sql(database, filled) == [["0"]]).then_some(())
+    });
+    let items = lastword::model::TableName::of_client("items").unwrap();
+    let change = |id: u64, v: Option<&str>| {
+        let key = lastword::model::Key::new(id.to_string()).unwrap();
+        let change = match v {
+            Some(v) => lastword::node::Change::Put {
+                key,
+                value: json!({"id": id, "v": v}).to_string().into(),
+                ttl: None,
+            },
+            None => lastword::node::Change::Delete { key },
+        };
+        lastword::node::Mutation { table: items.clone(), change }
+    };
+    let elsewhere = vec![change(1, Some("new")), change(2, None), change(4, Some("theirs"))];
+    world.node.write(elsewhere).await.unwrap();
+    mariadb.sql(database, "UPDATE items SET v = 'ours' WHERE id = 4");
+    mariadb.sql(database, "INSERT INTO items VALUES (6, 'ours', 8)");
+    // The checkpoint goes on over what the table is not given.
+    world.until("the checkpoint", || {
+        let position = world.node.reports().mirror().unwrap().position;
+        position.is_some_and(|position| position.covers(&world.node.heads())).then_some(())
+    });
+    world.node.refresh_table(items.clone()).await.unwrap();
+    world.captures("items");
+    world.agrees(mariadb, database);
+    let rows = mariadb.sql(database, "SELECT id, v, n FROM items ORDER BY id");
+    let expected = [
+        ["1", "new", "7"],
+        ["3", "old", "7"],
+        ["4", "ours", "7"],
+        ["5", "old", "7"],
+        ["6", "ours", "8"],
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(world.column("items", "3", "n"), Some(json!(7)));
+    assert!(!world.stored("items").contains_key("2"), "it was deleted, and stays so");
+    assert_eq!(world.report().conflicts, 1, "of the row 4, which both wrote");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_on_both_sides_wait_until_somebody_says_which_are_right() {
     let (mariadb, database) = (&*shared(), "both_sides");
@@ -90,11 +148,6 @@ async fn a_trigger_that_is_gone_is_noticed_and_a_refresh_finds_what_was_missed()
     let world = World::new().await;
     let _running = Running::start(&world, &config);
     world.captures("items");
-    // A filling takes a row that nobody noted for one that the store has not.
-    world.until("it to be filled", || {
-        let filled = "SELECT filled FROM _lastword_columns WHERE tbl = 'items'";
-        (mariadb.sql(database, filled) == [["1"]]).then_some(())
-    });
     mariadb.sql(
         database,
         "INSERT INTO items VALUES (1, 'one'); DROP TRIGGER _lastword_ai_items; \

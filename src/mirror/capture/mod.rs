@@ -144,8 +144,8 @@ impl Report {
 fn state_of(state: State) -> CaptureState {
     match state {
         State::On => CaptureState::On,
-        State::Touch => CaptureState::TakingIn,
-        State::Wait | State::Altered => CaptureState::Waiting,
+        State::Touch | State::Renew => CaptureState::TakingIn,
+        State::Wait | State::Altered | State::Broken => CaptureState::Waiting,
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) const TABLES: [(&str, &str); 3] = [
         "CREATE TABLE IF NOT EXISTS _lastword_captured (\
          tbl VARBINARY(64) NOT NULL PRIMARY KEY, \
          state VARCHAR(16) CHARACTER SET ascii NOT NULL COMMENT 'touch: its rows are being taken \
-         in; on; wait: rows are here and in the store; altered: wait for table refresh', \
+         in; renew: those that the store has too; on; wait: rows are here and in the store; \
+         altered, broken: wait for table refresh', \
          definition LONGTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'the columns as captured', \
          touched MEDIUMBLOB NULL COMMENT 'up to which key its rows are taken in', \
          changed_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) \
@@ -31,28 +32,34 @@ pub(super) const TABLES: [(&str, &str); 3] = [
 pub(in crate::mirror) enum State {
     /// An entry is made of each of its rows: until then the mirror writes nothing there.
     Touch,
+    /// As `Touch`, but of those rows alone that the store has as they were here when the table was altered:
+    /// others died, or were written elsewhere, since.
+    Renew,
     /// Captured and mirrored.
     On,
     /// Rows are there and in the store, and nobody has said which are right.
     Wait,
-    /// Its columns are not those that are captured.
+    /// Its columns are not those that are captured. Each write of an application is noted.
     Altered,
+    /// A trigger or the outbox was gone: what was written meanwhile is not known.
+    Broken,
 }
 
 impl State {
     pub(super) fn word(self) -> &'static str {
         match self {
             State::Touch => "touch",
+            State::Renew => "renew",
             State::On => "on",
             State::Wait => "wait",
             State::Altered => "altered",
+            State::Broken => "broken",
         }
     }
 
     pub(super) fn of_word(word: &str) -> Option<State> {
-        [State::Touch, State::On, State::Wait, State::Altered]
-            .into_iter()
-            .find(|state| state.word() == word)
+        use State::{Altered, Broken, On, Renew, Touch, Wait};
+        [Touch, Renew, On, Wait, Altered, Broken].into_iter().find(|state| state.word() == word)
     }
 }
 
@@ -106,7 +113,7 @@ pub(super) fn set_state(table: &str, state: State) -> Statement {
 /// Notes up to which key a table's rows are touched.
 pub(super) fn set_touched(table: &str, key: &[u8]) -> Statement {
     Statement::new(
-        "UPDATE _lastword_captured SET touched = ? WHERE tbl = ? AND state = 'touch'",
+        "UPDATE _lastword_captured SET touched = ? WHERE tbl = ? AND state IN ('touch', 'renew')",
         [Param::Bytes(key.to_vec().into()), Param::Bytes(table.to_owned().into())],
     )
 }
@@ -115,6 +122,16 @@ pub(super) fn set_touched(table: &str, key: &[u8]) -> Statement {
 pub(super) fn is_known(table: &str) -> Statement {
     Statement::new(
         "SELECT 1 FROM _lastword_columns WHERE tbl = ?",
+        [Param::Bytes(table.to_owned().into())],
+    )
+}
+
+/// Up to where MySQL is not behind, in general, and in this table where it is not filled: heads, filled, heads
+/// of the table.
+pub(super) fn heads_of(table: &str) -> Statement {
+    Statement::new(
+        "SELECT m.heads, c.filled, c.heads FROM _lastword_mirror m LEFT JOIN _lastword_columns c \
+         ON c.tbl = ? WHERE m.id = 1",
         [Param::Bytes(table.to_owned().into())],
     )
 }

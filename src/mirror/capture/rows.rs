@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    own,
     receipt::Entries,
     session::{Found, Session},
 };
@@ -51,16 +50,26 @@ struct Written {
 
 impl Session<'_> {
     /// Hands over what waits in these tables, or the first part of it; gives how many rows that was.
+    ///
+    /// A table that is not filled is handed over by itself: what an application saw there is another
+    /// moment's of the store.
     pub(super) async fn hand_over(&mut self, due: &[usize]) -> Result<usize, MirrorError> {
         self.mysql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         self.mysql.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
-        let heads = self.mysql.rows(own::CHECKPOINT).await?;
-        let heads = heads
-            .first()
-            .and_then(|row| Heads::from_bytes(row.get(1)?.as_deref()?))
-            .ok_or(MirrorError::Damaged("_lastword_mirror"))?;
-        let mut reads = Vec::new();
+        let mut heads = Heads::new();
+        let mut now: Vec<usize> = Vec::new();
         for &at in due {
+            let name = self.tables[at].name.clone();
+            let of_table = self.heads_of(&name).await?;
+            if now.is_empty() {
+                heads = of_table;
+            } else if heads != of_table {
+                continue;
+            }
+            now.push(at);
+        }
+        let mut reads = Vec::new();
+        for &at in &now {
             match self.read(at).await? {
                 Ok(read) => {
                     self.tables[at].held_up = None;

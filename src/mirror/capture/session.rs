@@ -58,6 +58,8 @@ pub(super) struct Session<'c> {
     pub(super) handed: u64,
     /// The tables, each with what becomes of it.
     pub(super) tables: Vec<Table>,
+    /// Which of those that are due comes first.
+    turn: usize,
 }
 
 /// A table that is to be captured.
@@ -88,7 +90,7 @@ pub(super) struct Found {
 impl Table {
     /// Whether its entries are handed over.
     pub(super) fn is_captured(&self) -> bool {
-        let flows = |found: &Found| matches!(found.state, State::On | State::Touch);
+        let flows = |found: &Found| matches!(found.state, State::On | State::Touch | State::Renew);
         self.found.as_ref().is_ok_and(flows)
     }
 }
@@ -102,7 +104,16 @@ impl<'c> Session<'c> {
         let mut mysql = Connection::open(config).await?;
         // What is deleted must be what stands there now, not what a snapshot shows.
         mysql.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(Session { node, config, report, mysql, epoch: 0, handed: 0, tables: Vec::new() })
+        Ok(Session {
+            node,
+            config,
+            report,
+            mysql,
+            epoch: 0,
+            handed: 0,
+            tables: Vec::new(),
+            turn: 0,
+        })
     }
 
     /// Takes the capture over and goes on with it. Ends with an error.
@@ -257,7 +268,7 @@ impl<'c> Session<'c> {
             .map(|found| &found.outbox)
             .collect();
         let Some(look) = outbox::look(&outboxes) else { return Ok(0) };
-        let due: Vec<usize> = self
+        let mut due: Vec<usize> = self
             .mysql
             .rows(look)
             .await?
@@ -267,6 +278,9 @@ impl<'c> Session<'c> {
         if due.is_empty() {
             return Ok(0);
         }
+        // Each is the first in its turn.
+        self.turn = (self.turn + 1) % due.len();
+        due.rotate_left(self.turn);
         self.hand_over(&due).await
     }
 

@@ -5,7 +5,8 @@
 //! first sight:  MySQL empty ------------> on         the mirror fills it
 //!               the store empty --------> touch      an entry is made of each row, then: on
 //!               rows here and there ----> wait       somebody must say which are right
-//! later:        other columns, a trigger that is gone --> altered --refresh--> touch
+//! later:        other columns --------> altered --refresh--> renew --> on
+//!               a trigger is gone ----> broken  --refresh--> touch --> on
 //! ```
 //!
 //! Entries are made in every state, so nothing that applications write meanwhile is lost.
@@ -23,13 +24,14 @@ use crate::{
         TableSetting,
         columns::Columns,
         error::MirrorError,
-        mysql::{Connection, number, text},
+        mysql::{Cell, Connection, number, text},
         session::read,
         shape::TableFacts,
-        statement::in_powers_of_two,
+        statement::{Param, in_powers_of_two},
         tables::{TABLES_ASKED_MAX, facts_of},
     },
-    model::{Key, TableName},
+    model::{Heads, Key, TableName},
+    node::Node,
     store::ScanRange,
 };
 
@@ -120,29 +122,36 @@ impl Session<'_> {
         let Some(Noted { mut state, definition, touched }) = noted else {
             return self.first_sight(name, columns, outbox).await.map(Ok);
         };
-        let mut reason = String::new();
-        if definition != columns.definition() {
-            reason = format!(
-                "table {name}: its columns are not those that were captured: lastword table \
-                 refresh {name} takes the new ones in"
-            );
-        } else if let Some(what) = self.broken(&outbox, &facts).await? {
-            reason = format!(
-                "table {name}: {what}, and what was written since is not known: lastword table \
-                 refresh {name} compares every row"
-            );
-        }
-        if !reason.is_empty() && state != State::Altered {
-            tracing::warn!(table = %name, reason, "capture: the table waits");
-            self.mysql.execute(own::set_state(name.as_str(), State::Altered)).await?;
-            state = State::Altered;
-        }
-        if state == State::Altered && reason.is_empty() {
-            reason = format!("table {name}: it was altered: run lastword table refresh {name}");
-        }
         if state == State::Wait {
             state = self.wait_over(name, &columns, &outbox).await?;
-            reason = wait_reason(name, state);
+            let reason = wait_reason(name, state);
+            return Ok(Ok(Found { columns, outbox, state, reason, touched }));
+        }
+        let broken = self.broken(&outbox, &facts).await?;
+        let now = match state {
+            State::Broken => State::Broken,
+            _ if broken.is_some() => State::Broken,
+            // Not every row was noted yet.
+            State::Touch if definition != columns.definition() => State::Broken,
+            _ if definition != columns.definition() => State::Altered,
+            other => other,
+        };
+        let reason = match now {
+            State::Broken => format!(
+                "table {name}: {}, and what was written since is not known: lastword table refresh \
+                 {name} compares every row",
+                broken.unwrap_or_else(|| "it was altered".to_owned())
+            ),
+            State::Altered => format!(
+                "table {name}: its columns are not those that were captured: lastword table \
+                 refresh {name} takes the new ones in"
+            ),
+            _ => String::new(),
+        };
+        if now != state {
+            tracing::warn!(table = %name, reason, "capture: the table waits");
+            self.mysql.execute(own::set_state(name.as_str(), now)).await?;
+            state = now;
         }
         Ok(Ok(Found { columns, outbox, state, reason, touched }))
     }
@@ -246,9 +255,11 @@ impl Session<'_> {
 
     /// Makes entries of some rows of a table whose rows are being taken in. Whether there was such a table.
     pub(super) async fn touch_some(&mut self) -> Result<bool, MirrorError> {
-        let touched =
-            |table: &Table| table.found.as_ref().is_ok_and(|found| found.state == State::Touch);
+        let is_due = |found: &Found| matches!(found.state, State::Touch | State::Renew);
+        let touched = |table: &Table| table.found.as_ref().is_ok_and(is_due);
         let Some(at) = self.tables.iter().position(touched) else { return Ok(false) };
+        let of_table = self.tables[at].name.clone();
+        let has = self.heads_of(&of_table).await?;
         let Table { name, found: Ok(found), .. } = &mut self.tables[at] else { return Ok(false) };
         let name = name.as_str();
         let after = match &found.touched {
@@ -260,13 +271,13 @@ impl Session<'_> {
             }
         };
         let keys = self.mysql.rows(found.columns.keys_after(after.as_deref(), TOUCH_ROWS)).await?;
-        let mut params = Vec::with_capacity(keys.len());
+        let mut rows = Vec::with_capacity(keys.len());
         let mut last = None;
         for cells in &keys {
             let key = found.columns.key_of(cells);
             match key.and_then(|key| Ok((found.columns.key_params(&key)?, key))) {
                 Ok((of_key, key)) => {
-                    params.push(of_key);
+                    rows.push((of_key, key.clone()));
                     last = Some(key);
                 }
                 Err(reason) => {
@@ -275,6 +286,10 @@ impl Session<'_> {
                 }
             }
         }
+        if found.state == State::Renew {
+            rows = as_they_were(self.node, of_table.clone(), rows, has).await?;
+        }
+        let params: Vec<_> = rows.into_iter().map(|(params, _)| params).collect();
         self.mysql.execute("START TRANSACTION").await?;
         for some in in_powers_of_two(&params) {
             self.mysql.execute(found.outbox.touch(some)).await?;
@@ -330,10 +345,52 @@ impl Session<'_> {
         self.equip(&outbox).await?;
         self.mysql.execute(outbox.adjust().as_str()).await?;
         let definition = columns.definition();
-        self.mysql.execute(own::note(name.as_str(), State::Touch, &definition)).await?;
+        // Where each write was noted, what is not in the store as it was here is not the application's.
+        let state = if noted.state == State::Altered { State::Renew } else { State::Touch };
+        self.mysql.execute(own::note(name.as_str(), state, &definition)).await?;
         self.check_tables().await?;
         Ok(Ok(()))
     }
+
+    /// Up to where MySQL is not behind in this table.
+    pub(super) async fn heads_of(&mut self, table: &TableName) -> Result<Heads, MirrorError> {
+        let rows = self.mysql.rows(own::heads_of(table.as_str())).await?;
+        let heads = |cell: &Cell| match cell.as_deref() {
+            None => Some(Heads::new()),
+            Some(bytes) => Heads::from_bytes(bytes),
+        };
+        let read = rows.first().and_then(|row| match &row[..] {
+            [of_all, filled, ..] if number(filled) == Some(1) => heads(of_all),
+            [_, _, of_table] => heads(of_table),
+            _ => None,
+        });
+        read.ok_or(MirrorError::Damaged("_lastword_mirror"))
+    }
+}
+
+/// Those of these rows that the store has as they are here, where MySQL is not behind `has`.
+async fn as_they_were(
+    node: &Node,
+    table: TableName,
+    rows: Vec<(Vec<Param>, Key)>,
+    has: Heads,
+) -> Result<Vec<(Vec<Param>, Key)>, MirrorError> {
+    let node = node.clone();
+    read(move || {
+        let (snapshot, now_ms) = (node.snapshot(), node.now_ms());
+        let mut same = Vec::new();
+        for (params, key) in rows {
+            let Some(body) = snapshot.get(&table, &key)?.filter(|body| body.is_live(now_ms)) else {
+                continue;
+            };
+            let version = body.version();
+            if has.includes(version) || snapshot.is_handed_over(node.origin(), version)? {
+                same.push((params, key));
+            }
+        }
+        Ok(same)
+    })
+    .await
 }
 
 fn wait_reason(name: &TableName, state: State) -> String {
@@ -342,7 +399,7 @@ fn wait_reason(name: &TableName, state: State) -> String {
             "table {name}: rows are in MySQL and in the store, and nobody has said which are \
              right: lastword adopt compares them, or empty one of the two"
         ),
-        State::Touch | State::On | State::Altered => String::new(),
+        _ => String::new(),
     }
 }
 
