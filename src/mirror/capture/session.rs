@@ -24,6 +24,7 @@ use crate::{
     mirror::{
         Config, TableSetting,
         columns::Columns,
+        doctor,
         error::MirrorError,
         mysql::{Connection, number, text},
         statement::in_powers_of_two,
@@ -58,6 +59,7 @@ pub(super) struct Session<'c> {
     pub(super) handed: u64,
     /// The tables, each with what becomes of it.
     pub(super) tables: Vec<Table>,
+    fitness_checked: Instant,
 }
 
 /// A table that is to be captured.
@@ -102,7 +104,16 @@ impl<'c> Session<'c> {
         let mut mysql = Connection::open(config).await?;
         // What is deleted must be what stands there now, not what a snapshot shows.
         mysql.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(Session { node, config, report, mysql, epoch: 0, handed: 0, tables: Vec::new() })
+        Ok(Session {
+            node,
+            config,
+            report,
+            mysql,
+            epoch: 0,
+            handed: 0,
+            tables: Vec::new(),
+            fitness_checked: Instant::now(),
+        })
     }
 
     /// Takes the capture over and goes on with it. Ends with an error.
@@ -110,13 +121,21 @@ impl<'c> Session<'c> {
         &mut self,
         commands: &mut mpsc::Receiver<CaptureCommand>,
     ) -> Result<Infallible, MirrorError> {
+        self.check_fitness().await?;
         self.own_tables().await?;
         self.take_over().await?;
         self.check_tables().await?;
         self.report.runs(&self.tables);
         let mut checked = Instant::now();
         let mut last_found = Instant::now();
+        let orders = self.node.mirror_orders();
         loop {
+            if orders.borrow().paused.is_some() {
+                return Err(MirrorError::Paused);
+            }
+            if self.fitness_checked.elapsed() >= self.config.columns_check {
+                self.check_fitness().await?;
+            }
             if checked.elapsed() >= CHECK_EVERY {
                 self.check_tables().await?;
                 self.report.runs(&self.tables);
@@ -146,6 +165,15 @@ impl<'c> Session<'c> {
                 }
             }
         }
+    }
+
+    /// What would lose what somebody wrote is not captured: it would be lost at every site.
+    async fn check_fitness(&mut self) -> Result<(), MirrorError> {
+        let now_ms = || self.node.now_ms();
+        let findings = doctor::findings(&mut self.mysql, self.config, now_ms).await?;
+        self.fitness_checked = Instant::now();
+        // The mirror logs the others.
+        doctor::refuse(findings)
     }
 
     async fn own_tables(&mut self) -> Result<(), MirrorError> {
