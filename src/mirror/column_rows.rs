@@ -39,6 +39,9 @@ impl Session<'_> {
     ) -> Result<(), MirrorError> {
         let places: Vec<_> = batch.places().collect();
         let standing = self.lock(columns, &places).await?;
+        // A row of another key stands there that is the same key to MySQL.
+        let asked: HashSet<_> = places.iter().map(|place| &place.key).collect();
+        let folds = standing.iter().any(|key| !asked.contains(key));
         let now;
         let batch = match self.of_application(table, columns, batch, &standing).await? {
             Some(as_it_stands) => {
@@ -56,7 +59,7 @@ impl Session<'_> {
 
         let (there, new): (Vec<_>, Vec<_>) =
             batch.records.iter().partition(|record| stands(&record.place));
-        let mut write = Write { is_last_try, set_aside: Vec::new() };
+        let mut write = Write { is_last_try: is_last_try || folds, set_aside: Vec::new() };
         self.write_records(columns, Statements::Update, &there, &mut write).await?;
         // Nothing older stays for them, and they may only have been in each other's way.
         let out: Vec<_> = write.set_aside.iter().map(|(record, _)| &record.place).collect();
@@ -69,8 +72,8 @@ impl Session<'_> {
 
         let mut refused: Vec<Refused> =
             batch.refused.iter().map(|(refused, _)| refused.clone()).collect();
-        refused.extend(write.set_aside.into_iter().map(|(record, reason)| record.refused(reason)));
-        let keys: Vec<_> = batch.keys().collect();
+        let losers = self.contest(table, columns, write.set_aside, &mut refused).await?;
+        let keys: Vec<_> = batch.keys().chain(&losers).collect();
         self.set_aside(table, &keys, &refused, totals).await?;
 
         let out: HashSet<_> = refused.iter().map(|refused| &refused.key).collect();
@@ -102,7 +105,7 @@ impl Session<'_> {
     }
 
     /// Locks these rows, as far as they stand; gives the keys of those.
-    async fn lock(
+    pub(super) async fn lock(
         &mut self,
         columns: &Columns,
         places: &[&Place],
@@ -116,7 +119,7 @@ impl Session<'_> {
         Ok(standing)
     }
 
-    async fn delete_places(
+    pub(super) async fn delete_places(
         &mut self,
         columns: &Columns,
         places: &[&Place],

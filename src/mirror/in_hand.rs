@@ -73,6 +73,14 @@ impl Owed {
     }
 }
 
+/// What an application has in hand.
+pub(super) struct InHand {
+    /// The rows of which a write of its own is not in the store yet.
+    pub(super) waiting: HashSet<Key>,
+    /// Entries of other rows that are done with once these are written.
+    done: Vec<u64>,
+}
+
 impl Session<'_> {
     /// What is to be done instead of `batch`, whose rows are locked, in a captured table: without the rows that
     /// an application has in hand, and the others as the store has them now. `None`: it is not captured.
@@ -89,7 +97,10 @@ impl Session<'_> {
         let is_filled = of_table.filling == Filling::Done;
         let outbox = Outbox::of(columns);
         let places: Vec<_> = batch.places().collect();
-        let in_hand = self.in_hand(&outbox, columns, &places).await?;
+        let InHand { waiting: in_hand, done } = self.in_hand(&outbox, columns, &places).await?;
+        for some in in_powers_of_two(&done) {
+            self.mysql.execute(outbox.settle(some)).await?;
+        }
         let versions: HashMap<_, _> =
             places.iter().map(|place| (&place.key, place.version)).collect();
         let keys: Vec<(Key, Version, bool)> = batch
@@ -123,14 +134,13 @@ impl Session<'_> {
         Ok(Some(now))
     }
 
-    /// The keys among these of which an application's write is not in the store yet; their entries come to
-    /// tell what is missed. Entries of the others are done with.
-    async fn in_hand(
+    /// What an application has in hand of these, whose rows are locked; the entries come to tell what is missed.
+    pub(super) async fn in_hand(
         &mut self,
         outbox: &Outbox,
         columns: &Columns,
         places: &[&Place],
-    ) -> Result<HashSet<Key>, MirrorError> {
+    ) -> Result<InHand, MirrorError> {
         let mut waiting: HashMap<Key, Vec<u64>> = HashMap::new();
         let mut handed: Vec<(Key, u64)> = Vec::new();
         for some in in_powers_of_two(places) {
@@ -159,10 +169,7 @@ impl Session<'_> {
             .filter(|(key, _)| !waiting.contains_key(key))
             .map(|(_, seq)| seq)
             .collect();
-        for some in in_powers_of_two(&done) {
-            self.mysql.execute(outbox.settle(some)).await?;
-        }
-        Ok(waiting.into_keys().collect())
+        Ok(InHand { waiting: waiting.into_keys().collect(), done })
     }
 
     /// Brings the rows that are owed.

@@ -11,7 +11,7 @@
 //!                     |-- doctor/: is this MySQL fit for it?
 //!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
-//!                     |     in_hand.rs: rows that applications write, too
+//!                     |     in_hand.rs: rows that applications write, too; contest.rs: two for one place
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
 //! ```
 //!
@@ -30,6 +30,7 @@ mod column_rows;
 mod column_tables;
 mod columns;
 mod config;
+mod contest;
 mod doctor;
 mod error;
 mod fill;

@@ -9,7 +9,7 @@ use lastword::{
 use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
 
-use crate::world::{LIMIT, Running, World, config, shared};
+use crate::world::{LIMIT, Running, World, captured, config, shared};
 
 /// What a client of the node, or another site, puts.
 fn put(key: &str, value: &str) -> Mutation {
@@ -151,4 +151,63 @@ async fn both_write_the_same_rows_and_agree_in_the_end() {
     world.captures("items");
     world.agrees(mariadb, database);
     assert_eq!(world.stored("items"), before);
+}
+
+/// A table whose `v` is unique, and whose key folds: of two rows for one place the later stands, in whatever
+/// order they come, and the other comes back once the place is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rows_for_one_place_the_later_stands() {
+    let (mariadb, database) = (&*shared(), "one_place");
+    let mut config = config(mariadb, database);
+    mariadb.sql(
+        database,
+        "CREATE TABLE words (id VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY \
+         KEY, v VARCHAR(9) NULL, UNIQUE by_v (v)) ENGINE=InnoDB",
+    );
+    config.tables.push(lastword::mirror::TableSetting {
+        accepts_key_collation: true,
+        accepts_unique: true,
+        ..captured("words")
+    });
+    let world = World::new().await;
+    let table = TableName::of_client("words").unwrap();
+    let put = |key: &str, v: &str| {
+        let value = format!(r#"{{"id":"{key}","v":{v}}}"#).into();
+        let change = Change::Put { key: Key::new(key.to_owned()).unwrap(), value, ttl: None };
+        Mutation { table: table.clone(), change }
+    };
+    // Before the mirror runs: it meets them in the order of their keys, not of their times.
+    let first = [put("z", r#""one""#), put("a", r#""one""#), put("F", "null"), put("f", "null")];
+    for one in first {
+        world.node.write(vec![one]).await.unwrap();
+    }
+    let _running = Running::start(&world, &config);
+    world.captures("words");
+    let rows = || {
+        let rows = mariadb.sql(database, "SELECT id FROM words ORDER BY id");
+        let aside = "SELECT k FROM _lastword_rejected WHERE tbl = 'words' ORDER BY k";
+        let of = |rows: Vec<Vec<String>>| rows.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        (of(rows), of(mariadb.sql(database, aside)))
+    };
+    let become_ = |stand: &str, aside: &str| {
+        let mut last = None;
+        let what = format!("{stand}, without {aside}");
+        world.until(&what, || {
+            last = Some(rows());
+            (rows() == (stand.to_owned(), aside.to_owned())).then_some(())
+        });
+    };
+    become_("a f", "F z");
+    // The earlier one is written anew: now it is the later one, and takes the place of the other.
+    world.node.write(vec![put("z", r#""one""#)]).await.unwrap();
+    become_("f z", "F a");
+    world.node.write(vec![put("F", r#""two""#)]).await.unwrap();
+    become_("F z", "a f");
+    // An application frees a place, and takes another.
+    mariadb.sql(database, "UPDATE words SET v = NULL WHERE id = 'z'");
+    become_("a F z", "f");
+    mariadb.sql(database, "DELETE FROM words WHERE id = 'f'");
+    become_("a f z", "");
+    assert_eq!(mariadb.sql(database, "SELECT id FROM words WHERE id = 'f'"), [["f"]]);
+    assert_eq!(world.stored("words").len(), 3, "{:?}", world.stored("words"));
 }

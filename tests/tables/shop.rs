@@ -8,6 +8,7 @@ pub(crate) const SCHEMA: &str = "
 CREATE TABLE customers (
   id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(80) NOT NULL,
+  email VARCHAR(40) NULL UNIQUE,
   note TEXT CHARACTER SET latin1 NULL,
   balance DECIMAL(12,2) NOT NULL DEFAULT 0,
   ratio DOUBLE NULL,
@@ -70,7 +71,7 @@ pub(crate) fn statements(random: &mut SmallRng, site: usize, number: u64) -> Tra
     let id = random.random_range(1..=12);
     let item = ["tea", "Tea", "tea ", "cup"][random.random_range(0..4)];
     let mut event = None;
-    let statements = match random.random_range(0..9) {
+    let statements = match random.random_range(0..11) {
         0 => vec![format!(
             "UPDATE customers SET name = 'n{site}-{number}', balance = balance + 0.01 WHERE id = {id}"
         )],
@@ -99,6 +100,11 @@ pub(crate) fn statements(random: &mut SmallRng, site: usize, number: u64) -> Tra
         7 => vec![format!(
             "UPDATE order_lines SET line_no = line_no + 1 WHERE order_id = {id} ORDER BY line_no DESC"
         )],
+        8 => vec![format!(
+            "UPDATE customers SET email = 'mail{}@example.org' WHERE id = {id}",
+            random.random_range(0..4)
+        )],
+        9 => vec![format!("UPDATE customers SET email = NULL WHERE id = {id}")],
         _ => {
             let name = format!("{site}-{number}");
             let statement = format!("INSERT INTO events VALUES ('{name}', 'at {site}')");

@@ -112,6 +112,20 @@ impl Columns {
                  DROP INDEX `{name}`, or set unique = \"accept\" in its [[table]]"
             ));
         }
+        let contested = facts.indexes.iter().filter(|index| index.is_unique && !is_primary(index));
+        for index in contested {
+            let is_told = |(name, is_prefix): &(String, bool)| {
+                !is_prefix && columns.iter().any(|column| column.name == *name)
+            };
+            if !index.columns.iter().all(is_told) {
+                let name = &index.name;
+                return Err(format!(
+                    "table {table}: its unique index {name} has a computed column, or only the \
+                     beginning of one, so it cannot be told which rows collide in it: run ALTER \
+                     TABLE `{table}` DROP INDEX `{name}`, or make it of whole columns"
+                ));
+            }
+        }
         if !setting.accepts_cascade {
             refuse_cascades(table, &facts.foreign_keys, setting)?;
         }
