@@ -9,6 +9,8 @@ mod common;
 mod crashes;
 #[path = "capture/guards.rs"]
 mod guards;
+#[path = "capture/orders.rs"]
+mod orders;
 #[path = "capture/races.rs"]
 mod races;
 #[path = "capture/schema.rs"]

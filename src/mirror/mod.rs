@@ -80,12 +80,13 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
     let report = MirrorReport { target, ..MirrorReport::default() };
     let report = Report { mirror: node.reports().add_mirror(report), warned_of: Mutex::default() };
     let (sender, states) = watch::channel(CaptureStates::new());
+    let (capture_rests, rests) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report, states) => {}
-            () = capture::capture(&node, &config, sender) => {}
+            () = mirror(&node, &config, &report, states, rests) => {}
+            () = capture::capture(&node, &config, sender, capture_rests) => {}
         }
     })
 }
@@ -96,15 +97,21 @@ async fn mirror(
     config: &Config,
     report: &Report,
     states: watch::Receiver<CaptureStates>,
+    mut capture_rests: watch::Receiver<bool>,
 ) {
     let mut waits = waits(config);
     let mut last_text = String::new();
     let mut orders = node.mirror_orders();
     loop {
         let is_paused = orders.borrow_and_update().paused.is_some();
-        node.mirror_is_at_rest(is_paused);
+        node.mirror_is_at_rest(false);
         if is_paused {
             report.paused();
+            tokio::select! {
+                Ok(_) = capture_rests.wait_for(|&rests| rests) => node.mirror_is_at_rest(true),
+                Ok(_) = orders.wait_for(|orders| orders.paused.is_none()) => {}
+                else => {}
+            }
             // The node holds the other end.
             let _ = orders.wait_for(|orders| orders.paused.is_none()).await;
             waits = self::waits(config);

@@ -27,7 +27,7 @@ use super::{
     capture::CaptureStates,
     column_tables::ColumnTable,
     columns::own,
-    doctor::{self, Facts, Finding, Wanted},
+    doctor,
     error::MirrorError,
     in_hand::Owed,
     mysql::{Cell, Connection, number, text},
@@ -199,24 +199,10 @@ impl<'m> Session<'m> {
 
     /// Asks the doctor. What would lose data keeps the mirror from going on; the rest is logged once.
     pub(super) async fn check_fitness(&mut self) -> Result<(), MirrorError> {
-        let (wanted, target) = (Wanted::of(self.config), &self.config.target);
-        let facts = Facts::read(&mut self.mysql, wanted, target, || self.node.now_ms()).await;
-        let findings = match facts {
-            Ok(facts) => doctor::judge(&facts, wanted),
-            // Whatever it does not say of itself is found out by using it.
-            Err(MirrorError::Server(error)) => {
-                tracing::debug!(%error, "MySQL does not say all of itself");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        let now_ms = || self.node.now_ms();
+        let findings = doctor::findings(&mut self.mysql, self.config, now_ms).await?;
         self.report.warns_of(&findings);
-        match findings.into_iter().find(|finding| finding.loses_data) {
-            Some(Finding { found, why, mend, .. }) => {
-                Err(MirrorError::Unfit { found, why, mend: mend.unwrap_or_default() })
-            }
-            None => Ok(()),
-        }
+        doctor::refuse(findings)
     }
 
     /// Makes the mirror's own tables where they are missing.

@@ -10,6 +10,7 @@
 //! Stamps are given here, inside the transaction; a row, what is known of it and the record of a
 //! conflict stand or fall together.
 
+mod context;
 mod hand_over;
 mod rewrite;
 
@@ -19,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+
+use context::context_of_a_write;
 
 use super::{
     Cluster, JournalLimits, LocalBatch, LocalWrite, MergeReport, Operation, Published,
@@ -31,8 +34,7 @@ use super::{
 };
 use crate::{
     model::{
-        Body, BodyParts, CONTEXT_ORIGINS_MAX, Context, Heads, Hlc, Key, Knowledge, Origin, Row,
-        TableName, Version, Winner, merge,
+        Body, BodyParts, Heads, Hlc, Key, Knowledge, Origin, Row, TableName, Version, Winner, merge,
     },
     protocol::{Clock, Standing, admission_in},
 };
@@ -590,17 +592,4 @@ fn may_die(body: &Body) -> bool {
 
 fn key_of_id(id: u64) -> Key {
     Key::new(id.to_string()).expect("at most 20 digits")
-}
-
-/// What a new write by `own` says it has seen: what is known, but for what `seen` says already and
-/// the writer's own versions.
-fn context_of_a_write(known: &Knowledge, own: Origin) -> Context {
-    let mut entries: Vec<(Origin, Hlc)> =
-        known.context.iter().filter(|&(origin, hlc)| origin != own && hlc > known.seen).collect();
-    if entries.len() > CONTEXT_ORIGINS_MAX {
-        // Beyond any real cluster. The oldest go: at worst a conflict is recorded that was none.
-        entries.sort_unstable_by_key(|&(_, hlc)| std::cmp::Reverse(hlc));
-        entries.truncate(CONTEXT_ORIGINS_MAX);
-    }
-    entries.into_iter().collect()
 }

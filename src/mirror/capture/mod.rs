@@ -53,9 +53,16 @@ use session::{Session, Table};
 /// How each captured table is; those are missing that were not judged yet.
 pub(super) type CaptureStates = HashMap<TableName, State>;
 
-/// Session after session; ends with the node. Returns at once where nothing is to be captured.
-pub(super) async fn capture(node: &Node, config: &Config, states: watch::Sender<CaptureStates>) {
+/// Session after session; ends with the node. `rests` tells whether it keeps off MySQL, as the mirror is told to:
+/// what applications write meanwhile waits in the outboxes.
+pub(super) async fn capture(
+    node: &Node,
+    config: &Config,
+    states: watch::Sender<CaptureStates>,
+    rests: watch::Sender<bool>,
+) {
     if !config.tables.iter().any(|setting| setting.capture) {
+        rests.send_replace(true);
         // The mirror waits for its end.
         return std::future::pending().await;
     }
@@ -63,8 +70,21 @@ pub(super) async fn capture(node: &Node, config: &Config, states: watch::Sender<
     let mut commands = node.take_capture_commands();
     let mut waits = super::waits(config);
     let mut last_text = String::new();
+    let mut orders = node.mirror_orders();
     loop {
+        // Said before it is looked whether to rest, so that whoever pauses and then asks is not told so too early.
+        rests.send_replace(false);
+        if orders.borrow_and_update().paused.is_some() {
+            report.paused();
+            rests.send_replace(true);
+            // The node holds the other end.
+            let _ = orders.wait_for(|orders| orders.paused.is_none()).await;
+            continue;
+        }
         let Err(error) = run(node, config, &report, &mut commands).await;
+        if matches!(error, MirrorError::Paused) {
+            continue;
+        }
         report.failed(node.now_ms(), &error);
         let text = error.to_string();
         if text == last_text {
@@ -74,7 +94,10 @@ pub(super) async fn capture(node: &Node, config: &Config, states: watch::Sender<
             waits = super::waits(config);
         }
         last_text = text;
-        sleep(waits.next().unwrap_or(config.retry_max)).await;
+        tokio::select! {
+            () = sleep(waits.next().unwrap_or(config.retry_max)) => {}
+            _ = orders.changed() => {}
+        }
     }
 }
 
@@ -131,6 +154,11 @@ impl Report {
             capture.rows_unchanged += report.unchanged;
             capture.conflicts += report.conflicts;
         });
+    }
+
+    /// An operator said so; nothing is wrong.
+    fn paused(&self) {
+        self.capture.update(|capture| capture.connected = false);
     }
 
     fn failed(&self, now_ms: u64, error: &MirrorError) {

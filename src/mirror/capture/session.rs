@@ -24,6 +24,7 @@ use crate::{
     mirror::{
         Config, TableSetting,
         columns::Columns,
+        doctor,
         error::MirrorError,
         mysql::{Connection, number, text},
         statement::in_powers_of_two,
@@ -60,6 +61,7 @@ pub(super) struct Session<'c> {
     pub(super) tables: Vec<Table>,
     /// Which of those that are due comes first.
     turn: usize,
+    fitness_checked: Instant,
 }
 
 /// A table that is to be captured.
@@ -113,6 +115,7 @@ impl<'c> Session<'c> {
             handed: 0,
             tables: Vec::new(),
             turn: 0,
+            fitness_checked: Instant::now(),
         })
     }
 
@@ -121,13 +124,21 @@ impl<'c> Session<'c> {
         &mut self,
         commands: &mut mpsc::Receiver<CaptureCommand>,
     ) -> Result<Infallible, MirrorError> {
+        self.check_fitness().await?;
         self.own_tables().await?;
         self.take_over().await?;
         self.check_tables().await?;
         self.report.runs(&self.tables);
         let mut checked = Instant::now();
         let mut last_found = Instant::now();
+        let orders = self.node.mirror_orders();
         loop {
+            if orders.borrow().paused.is_some() {
+                return Err(MirrorError::Paused);
+            }
+            if self.fitness_checked.elapsed() >= self.config.columns_check {
+                self.check_fitness().await?;
+            }
             if checked.elapsed() >= CHECK_EVERY {
                 self.check_tables().await?;
                 self.report.runs(&self.tables);
@@ -157,6 +168,15 @@ impl<'c> Session<'c> {
                 }
             }
         }
+    }
+
+    /// What would lose what somebody wrote is not captured: it would be lost at every site.
+    async fn check_fitness(&mut self) -> Result<(), MirrorError> {
+        let now_ms = || self.node.now_ms();
+        let findings = doctor::findings(&mut self.mysql, self.config, now_ms).await?;
+        self.fitness_checked = Instant::now();
+        // The mirror logs the others.
+        doctor::refuse(findings)
     }
 
     async fn own_tables(&mut self) -> Result<(), MirrorError> {

@@ -18,8 +18,8 @@ use crate::protocol::SequenceIds;
 
 pub use grants::{GrantError, statements as grant_statements};
 
-pub(super) use facts::Facts;
-pub(super) use judge::judge;
+use facts::Facts;
+use judge::judge;
 
 /// What MySQL must be fit for.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +123,42 @@ pub async fn examine(config: &Config, now_ms: impl Fn() -> u64) -> Examination {
                 loses_data: false,
             }],
         },
+    }
+}
+
+/// What a session asks: is this MySQL fit to go on with?
+///
+/// # Errors
+///
+/// MySQL cannot be asked.
+pub(super) async fn findings(
+    mysql: &mut Connection,
+    config: &Config,
+    now_ms: impl Fn() -> u64,
+) -> Result<Vec<Finding>, MirrorError> {
+    let wanted = Wanted::of(config);
+    match Facts::read(mysql, wanted, &config.target, now_ms).await {
+        Ok(facts) => Ok(judge(&facts, wanted)),
+        // Whatever it does not say of itself is found out by using it.
+        Err(MirrorError::Server(error)) => {
+            tracing::debug!(%error, "MySQL does not say all of itself");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Nothing may be written while something found here would lose what somebody wrote.
+///
+/// # Errors
+///
+/// [`MirrorError::Unfit`].
+pub(super) fn refuse(findings: Vec<Finding>) -> Result<(), MirrorError> {
+    match findings.into_iter().find(|finding| finding.loses_data) {
+        Some(Finding { found, why, mend, .. }) => {
+            Err(MirrorError::Unfit { found, why, mend: mend.unwrap_or_default() })
+        }
+        None => Ok(()),
     }
 }
 
