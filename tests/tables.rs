@@ -22,6 +22,11 @@ use load::Load;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use world::Pair;
 
+use common::{
+    program::{at, complaint, done, status},
+    wait::until,
+};
+
 /// A number from the environment, for longer runs.
 fn setting(name: &str, default: u64) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "how long a test runs is its caller's choice")]
@@ -80,6 +85,52 @@ fn rows_that_were_there_before_appear_at_the_other_site() {
     let after = pair.until_equal();
     assert!(after["customers"].iter().any(|row| row.contains(&"changed at nyc".to_owned())));
     assert_eq!(after["order_lines"].len() + 1, dump["order_lines"].len());
+}
+
+#[test]
+fn a_table_altered_at_both_sites_waits_visibly_and_goes_on_when_told() {
+    let mut pair = Pair::start("shop", &[shop::SCHEMA], &[shop::SCHEMA]);
+    pair.sites[0].mariadb.sql("shop", shop::DATA);
+    pair.start_nodes();
+    pair.until_equal();
+    let sql = |site: usize, text: &str| pair.sites[site].mariadb.sql("shop", text);
+    let url = |site: usize| pair.sites[site].node.url();
+    for site in 0..2 {
+        sql(site, "ALTER TABLE stock ADD COLUMN place VARCHAR(9) NOT NULL DEFAULT 'here'");
+    }
+    sql(0, "UPDATE stock SET place = 'at fra' WHERE item = 'tea'");
+    sql(1, "INSERT INTO stock VALUES ('pot', 3, 'at nyc'); DELETE FROM stock WHERE item = 'cup'");
+    for site in 0..2 {
+        let status = until("its pause", Duration::from_secs(30), || {
+            let status = status(&url(site));
+            let captured = status["mirror"]["capture"]["tables"].as_array()?.clone();
+            captured
+                .into_iter()
+                .find(|table| table["table"] == "stock" && table["state"] == "waiting")
+        });
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("lastword table refresh stock"), "{status}");
+        let text = done(&at(&url(site), &["status"]));
+        assert!(text.contains("lastword table refresh stock"), "{text}");
+        let (_, metrics) = pair.sites[site].node.http_get("/metrics").unwrap();
+        assert!(metrics.contains("lastword_mirror_capture_waiting_tables"), "{metrics}");
+    }
+    // The others go on meanwhile.
+    sql(0, "INSERT INTO events VALUES ('meanwhile', 'x')");
+    until("the event at the other site", Duration::from_secs(30), || {
+        (sql(1, "SELECT COUNT(*) FROM events") == [["1"]]).then_some(())
+    });
+    for site in 0..2 {
+        let text = done(&at(&url(site), &["table", "refresh", "stock", "--wait"]));
+        assert_eq!(text, "its rows flow\n");
+    }
+    let dump = pair.until_equal();
+    let stock = |item: &str| dump["stock"].iter().find(|row| row[0] == item).cloned();
+    assert_eq!(stock("tea").unwrap(), ["tea", "100", "at fra"]);
+    assert_eq!(stock("pot").unwrap(), ["pot", "3", "at nyc"]);
+    assert_eq!(stock("cup"), None);
+    let refused = complaint(&at(&url(0), &["table", "refresh", "nowhere"]), 1);
+    assert!(refused.contains("table nowhere: "), "{refused}");
 }
 
 #[test]

@@ -139,6 +139,15 @@ impl AdminService for Admin {
         Ok(Response::new(proto::RebuildMirrorResponse {}))
     }
 
+    async fn refresh_table(
+        &self,
+        request: Request<proto::RefreshTableRequest>,
+    ) -> Result<Response<proto::RefreshTableResponse>, Status> {
+        let table = rows::table_in(&request.into_inner().table)?;
+        self.node.refresh_table(table).await?;
+        Ok(Response::new(proto::RefreshTableResponse {}))
+    }
+
     type ListConflictsStream = ConflictStream;
 
     async fn list_conflicts(

@@ -35,6 +35,7 @@ mod status;
 mod status_json;
 mod status_text;
 mod sync;
+mod table;
 mod value;
 mod verify;
 
@@ -94,6 +95,7 @@ commands! {
     Doctor => doctor,
     Member => member,
     Mirror => mirror,
+    Table => table,
     Compact => compact,
     Rejoin => rejoin,
     Bench => bench,

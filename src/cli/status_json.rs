@@ -107,6 +107,28 @@ struct Mirror<'a> {
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
     connects: u64,
+    /// `null`: nothing is captured.
+    capture: Option<Capture<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Capture<'a> {
+    connected: bool,
+    rows_captured: u64,
+    rows_unchanged: u64,
+    conflicts: u64,
+    tables: Vec<CapturedTable<'a>>,
+    last_error: Option<&'a str>,
+    last_error_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CapturedTable<'a> {
+    table: &'a str,
+    /// `on`, `taking in`, `waiting`.
+    state: &'a str,
+    reason: Option<&'a str>,
+    pending: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -193,6 +215,29 @@ fn peer_of(peer: &proto::PeerStatus) -> Peer<'_> {
     }
 }
 
+fn capture_of(capture: &proto::CaptureStatus) -> Capture<'_> {
+    let tables = capture.tables.iter().map(|table| CapturedTable {
+        table: &table.table,
+        state: match table.state() {
+            proto::CaptureState::On => "on",
+            proto::CaptureState::TakingIn => "taking in",
+            proto::CaptureState::Waiting => "waiting",
+            proto::CaptureState::Unspecified => "unknown",
+        },
+        reason: known(&table.reason),
+        pending: table.pending,
+    });
+    Capture {
+        connected: capture.connected,
+        rows_captured: capture.rows_captured,
+        rows_unchanged: capture.rows_unchanged,
+        conflicts: capture.conflicts,
+        tables: tables.collect(),
+        last_error: known(&capture.last_error),
+        last_error_at: capture.last_error_time.as_ref().map(time_text),
+    }
+}
+
 fn mirror_of(mirror: &proto::MirrorStatus) -> Mirror<'_> {
     Mirror {
         target: &mirror.target,
@@ -220,6 +265,7 @@ fn mirror_of(mirror: &proto::MirrorStatus) -> Mirror<'_> {
         last_error: known(&mirror.last_error),
         last_error_at: mirror.last_error_time.as_ref().map(time_text),
         connects: mirror.connects,
+        capture: mirror.capture.as_ref().map(capture_of),
     }
 }
 

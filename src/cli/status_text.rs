@@ -192,6 +192,35 @@ fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock
     );
     text.line("Connects", grouped(mirror.connects));
     text.line("Last error", clock.error(&mirror.last_error, mirror.last_error_time.as_ref()));
+    if let Some(capture) = &mirror.capture {
+        write_capture(text, capture, clock);
+    }
+}
+
+fn write_capture(text: &mut Text, capture: &proto::CaptureStatus, clock: &NodeClock) {
+    text.title("Capture: what applications write into MySQL");
+    text.line("Connected", yes_no(capture.connected));
+    let pending: u64 = capture.tables.iter().map(|table| table.pending).sum();
+    text.line("Waiting rows", grouped(pending));
+    let on = capture.tables.iter().filter(|table| table.state() == proto::CaptureState::On);
+    let on: Vec<_> = on.map(|table| one_line(&table.table)).collect();
+    text.line("Tables", if on.is_empty() { "none".to_owned() } else { on.join(", ") });
+    for table in &capture.tables {
+        let name = one_line(&table.table);
+        match table.state() {
+            proto::CaptureState::TakingIn => {
+                text.line("Taking in", format!("{name}, {} in its outbox", rows(table.pending)))
+            }
+            proto::CaptureState::Waiting => {
+                let waiting = rows(table.pending);
+                text.line("Waiting", format!("{}; {waiting} so far", one_line(&table.reason)));
+            }
+            _ => {}
+        }
+    }
+    text.line("Captured", rows(capture.rows_captured));
+    text.line("Conflicts", grouped(capture.conflicts));
+    text.line("Last error", clock.error(&capture.last_error, capture.last_error_time.as_ref()));
 }
 
 fn write_heads(text: &mut Text, heads: &[proto::Head]) {

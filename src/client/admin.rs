@@ -142,6 +142,21 @@ impl Client {
         Ok(())
     }
 
+    /// Takes in what became of a captured MySQL table that was altered.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn refresh_table(&mut self, table: &str) -> Result<(), ClientError> {
+        let request = proto::RefreshTableRequest { table: table.to_owned() };
+        self.nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.refresh_table(request).await
+            })
+            .await?;
+        Ok(())
+    }
+
     /// The conflicts that the node in use keeps.
     ///
     /// # Errors

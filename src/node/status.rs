@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{CatchingUp, ClusterStatus, MirrorOrders, MirrorReport, Node, PeerReport, age_ms};
+use super::{
+    CaptureReport, CatchingUp, ClusterStatus, MirrorOrders, MirrorReport, Node, PeerReport, age_ms,
+};
 use crate::{
     model::{Heads, Hlc, Origin, Role},
     store::{Snapshot, StoreError},
@@ -132,6 +134,8 @@ pub struct MirrorStatus {
     pub behind: Backlog,
     /// What an operator told it.
     pub orders: MirrorOrders,
+    /// What it says of the capture; `None`: nothing is captured.
+    pub capture: Option<CaptureReport>,
 }
 
 impl Node {
@@ -200,6 +204,7 @@ impl Node {
                     behind: backlog(&snapshot, &position, now_ms)?,
                     orders,
                     report,
+                    capture: reports.capture(),
                 })
             }
         };

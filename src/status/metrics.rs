@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::node::{MirrorStatus, NodeStatus, PeerStatus};
+use crate::node::{CaptureState, CapturedTable, MirrorStatus, NodeStatus, PeerStatus};
 
 /// What [`Metrics::text`] gives.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -120,6 +120,16 @@ struct MirrorMetrics {
     applying: Family<TargetLabel, Count>,
     /// Age of the oldest change that is not in MySQL yet.
     lag_seconds: Family<TargetLabel, Real>,
+    /// 1 while a connection of the capture is up.
+    capture_connected: Family<TargetLabel, Count>,
+    /// Writes of applications that wait in the outboxes.
+    capture_pending_rows: Family<TargetLabel, Count>,
+    /// Captured tables that wait for someone to act.
+    capture_waiting_tables: Family<TargetLabel, Count>,
+    /// Rows that became this site's writes.
+    rows_captured: Family<TargetLabel, Counter>,
+    /// Of those, the ones that overwrote what had not come to MySQL.
+    capture_conflicts: Family<TargetLabel, Counter>,
     /// Rows that are not in MySQL yet.
     lag_rows: Family<TargetLabel, Count>,
     /// Bytes that are not in MySQL yet.
@@ -343,10 +353,45 @@ impl MirrorMetrics {
         self.rejected_rows.get_or_create(label).set(mirror.report.rows_rejected);
         set(&self.rows_applied.get_or_create(label), mirror.report.rows_applied);
         set(&self.connects.get_or_create(label), mirror.report.connects);
+        if let Some(capture) = &mirror.capture {
+            self.capture_connected.get_or_create(label).set(u64::from(capture.connected));
+            let pending = capture.tables.iter().map(|table| table.pending).sum();
+            self.capture_pending_rows.get_or_create(label).set(pending);
+            let waits = |table: &&CapturedTable| table.state == CaptureState::Waiting;
+            let waiting = capture.tables.iter().filter(waits).count();
+            self.capture_waiting_tables.get_or_create(label).set(waiting as u64);
+            set(&self.rows_captured.get_or_create(label), capture.rows_captured);
+            set(&self.capture_conflicts.get_or_create(label), capture.conflicts);
+        }
     }
 
     fn register(&self, r: &mut Registry) {
         r.register("connected", "1 while a connection is up", self.connected.clone());
+        r.register(
+            "capture_connected",
+            "1 while a connection of the capture is up",
+            self.capture_connected.clone(),
+        );
+        r.register(
+            "capture_pending_rows",
+            "Writes of applications that wait in the outboxes, up to 100,000 a table",
+            self.capture_pending_rows.clone(),
+        );
+        r.register(
+            "capture_waiting_tables",
+            "Captured tables that wait for someone to act",
+            self.capture_waiting_tables.clone(),
+        );
+        r.register(
+            "rows_captured",
+            "Rows of applications that became this site's writes",
+            self.rows_captured.clone(),
+        );
+        r.register(
+            "capture_conflicts",
+            "Captured rows that overwrote what had not come to MySQL",
+            self.capture_conflicts.clone(),
+        );
         r.register("applying", "1 while rows can be applied", self.applying.clone());
         r.register(
             "lag_seconds",
@@ -402,6 +447,9 @@ mod tests {
             "lastword_mirror_paused{target=\"10.0.0.1:3306/<shop>\"} 1",
             "lastword_mirror_waiting_tables{target=\"10.0.0.1:3306/<shop>\"} 1",
             "lastword_mirror_rejected_rows{target=\"10.0.0.1:3306/<shop>\"} 2",
+            "lastword_mirror_capture_pending_rows{target=\"10.0.0.1:3306/<shop>\"} 8",
+            "lastword_mirror_rows_captured_total{target=\"10.0.0.1:3306/<shop>\"} 77",
+            "lastword_mirror_capture_waiting_tables{target=\"10.0.0.1:3306/<shop>\"} 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -181,6 +181,15 @@ fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
         let rows = Count(rebuild.rows);
         row(html, "Rebuilding", format_args!("table {}, {rows} rows so far", rebuild.table))?;
     }
+    if let Some(capture) = &mirror.capture {
+        row(html, "Captures", YesNo(capture.connected))?;
+        row(html, "Rows captured", Count(capture.rows_captured))?;
+        let pending = capture.tables.iter().map(|table| table.pending).sum();
+        row(html, "Waiting to be captured", Count(pending))?;
+        for table in capture.tables.iter().filter(|table| !table.reason.is_empty()) {
+            row(html, "Not captured", Text(&table.reason))?;
+        }
+    }
     for waiting in &mirror.report.waiting_tables {
         row(html, "Waiting", Text(&waiting.reason))?;
     }
@@ -350,8 +359,8 @@ pub(super) mod tests {
     use crate::{
         model::{Hlc, Origin, Role, TableName},
         node::{
-            CatchingUp, ClusterStatus, HeadStatus, MirrorOrders, MirrorPause, MirrorReport,
-            OpenHead, PeerReport, Rescan, WaitingTable,
+            CaptureReport, CaptureState, CapturedTable, CatchingUp, ClusterStatus, HeadStatus,
+            MirrorOrders, MirrorPause, MirrorReport, OpenHead, PeerReport, Rescan, WaitingTable,
         },
     };
 
@@ -449,6 +458,18 @@ pub(super) mod tests {
                     paused: Some(MirrorPause { since_ms: 1_760_000_000_000, by: "<ann>".into() }),
                     rebuild: None,
                 },
+                capture: Some(CaptureReport {
+                    connected: true,
+                    rows_captured: 77,
+                    tables: vec![CapturedTable {
+                        table: TableName::of_any("inventory").unwrap(),
+                        state: CaptureState::Waiting,
+                        reason: "table inventory: its columns are not <those>".into(),
+                        rows: 77,
+                        pending: 8,
+                    }],
+                    ..CaptureReport::default()
+                }),
             }),
         }
     }
@@ -475,6 +496,7 @@ pub(super) mod tests {
             "since 2025-10-09 08:53:20 UTC, by &lt;ann&gt;",
             "its &lt;em&gt;trigger&lt;/em&gt; is not guarded",
             "table actor, 15 rows so far",
+            "table inventory: its columns are not &lt;those&gt;",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }

@@ -11,7 +11,8 @@ use tonic::{Code, Status};
 use super::limits::{Grouped, RequestError};
 use crate::{
     node::{
-        CarryError, MemberError, MirrorOrderError, ReadError, RestoreError, VerifyError, WriteError,
+        CarryError, CommandError, MemberError, MirrorOrderError, ReadError, RestoreError,
+        VerifyError, WriteError,
     },
     store::{RefusedError, StoreError},
 };
@@ -162,6 +163,12 @@ impl From<MirrorOrderError> for Status {
             MirrorOrderError::File { .. } => Code::Unavailable,
         };
         Status::new(code, error.to_string())
+    }
+}
+
+impl From<CommandError> for Status {
+    fn from(error: CommandError) -> Status {
+        Status::failed_precondition(error.to_string())
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{proto, rows::timestamp_out};
 use crate::{
     node::{
-        ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorOrders, MirrorStatus,
-        NodeStatus, PeerStatus, WaitingTable,
+        CaptureReport, CaptureState, CapturedTable, ClusterStatus, Direction, HeadStatus,
+        LastError, MemberStatus, MirrorOrders, MirrorStatus, NodeStatus, PeerStatus, WaitingTable,
     },
     protocol::Standing,
 };
@@ -127,6 +127,36 @@ impl From<PeerStatus> for proto::PeerStatus {
     }
 }
 
+impl From<CaptureReport> for proto::CaptureStatus {
+    fn from(capture: CaptureReport) -> proto::CaptureStatus {
+        let (last_error, last_error_time) = last_error_out(capture.last_error);
+        proto::CaptureStatus {
+            connected: capture.connected,
+            rows_captured: capture.rows_captured,
+            rows_unchanged: capture.rows_unchanged,
+            conflicts: capture.conflicts,
+            tables: capture.tables.into_iter().map(proto::CapturedTable::from).collect(),
+            last_error,
+            last_error_time,
+        }
+    }
+}
+
+impl From<CapturedTable> for proto::CapturedTable {
+    fn from(table: CapturedTable) -> proto::CapturedTable {
+        proto::CapturedTable {
+            table: table.table.to_string(),
+            state: match table.state {
+                CaptureState::On => proto::CaptureState::On,
+                CaptureState::TakingIn => proto::CaptureState::TakingIn,
+                CaptureState::Waiting => proto::CaptureState::Waiting,
+            } as i32,
+            reason: table.reason,
+            pending: table.pending,
+        }
+    }
+}
+
 impl From<MirrorStatus> for proto::MirrorStatus {
     fn from(mirror: MirrorStatus) -> proto::MirrorStatus {
         let (last_error, last_error_time) = last_error_out(mirror.report.last_error);
@@ -140,6 +170,7 @@ impl From<MirrorStatus> for proto::MirrorStatus {
         };
         let MirrorOrders { paused, rebuild } = mirror.orders;
         proto::MirrorStatus {
+            capture: mirror.capture.map(proto::CaptureStatus::from),
             target: mirror.report.target,
             connected: mirror.report.connected,
             applying: mirror.report.applying,

@@ -353,6 +353,13 @@ impl AdminService for FakeNode {
         Err(Status::unimplemented("rebuild_mirror"))
     }
 
+    async fn refresh_table(
+        &self,
+        _: Request<proto::RefreshTableRequest>,
+    ) -> Result<Response<proto::RefreshTableResponse>, Status> {
+        Err(Status::unimplemented("refresh_table"))
+    }
+
     type ExportStream = Pin<Box<dyn Stream<Item = Result<proto::ExportResponse, Status>> + Send>>;
 
     async fn export(
