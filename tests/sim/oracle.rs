@@ -58,6 +58,8 @@ pub(super) struct Oracle {
     backups: BTreeMap<usize, View>,
     /// Losers whose record was lost with a disk: it was made.
     records_lost: BTreeSet<Version>,
+    /// Dead rows that all members had when they were purged.
+    purged: BTreeSet<Version>,
 }
 
 impl Oracle {
@@ -286,6 +288,7 @@ impl Oracle {
                         "site {site} purges {version}, which site {other} does not claim"
                     )));
                 }
+                self.purged.insert(version);
             }
             self.views[site].standing.remove(&place);
         }
@@ -379,7 +382,12 @@ impl Oracle {
         };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
         let mut to_renew: Vec<(&Place, Version)> = Vec::new();
-        for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
+        // And what everybody had when it was purged: whoever met it may be gone since, or set back to before.
+        let counts = |(version, write): &(&Version, &Write)| {
+            let was_purged = self.purged.contains(version) && store.heads().includes(**version);
+            was_purged || held(version, write)
+        };
+        for (version, write) in self.writes.iter().filter(counts) {
             if self.comes_anew(&sites, &write.place, *version) {
                 to_renew.push((&write.place, *version));
                 continue;
@@ -396,13 +404,17 @@ impl Oracle {
         for row in first.iter().filter(|row| !row.table.is_system()) {
             let version = last_words.remove(&place_of(row));
             if version != Some(row.body.version()) {
-                return Err(Violation(format!("{version:?} had the last word, not {row:?}")));
+                let history = self.history(&place_of(row), row.body.version());
+                return Err(Violation(format!(
+                    "{version:?} had the last word, not {row:?}: {history}"
+                )));
             }
         }
         for (place, version) in last_words {
             let write = &self.writes[&version];
             if !write.tombstone && write.expires_at_ms.is_none() {
-                return Err(Violation(format!("a row is lost: {version} of {place:?}")));
+                let history = self.history(place, version);
+                return Err(Violation(format!("a row is lost: {version} of {place:?}: {history}")));
             }
         }
         self.check_losers(all, held)

@@ -414,3 +414,24 @@ pub(crate) fn what_died_arrives_late(rule: Rule) -> Result<(), Violation> {
     stage.deliver_all(link)?;
     stage.0.check_stores()
 }
+
+/// Everybody has a deletion, and it is purged. Then one disk after the other is set back to before it: in the
+/// end nobody is left who met it, and the row stays dead.
+pub(crate) fn a_deletion_outlives_all_who_met_it(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.put(0, "row")?;
+    stage.meet_all(0..3)?;
+    (0..3).for_each(|site| stage.0.back_up(site));
+    stage.delete(1, "row")?;
+    stage.meet_all(0..3)?;
+    stage.meet_all(0..3)?;
+    for site in 0..3 {
+        stage.purge(site)?;
+    }
+    for site in 0..3 {
+        stage.0.come_back(site)?;
+        stage.comes_in(site, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
+    }
+    assert_eq!(stage.0.tally.died_elsewhere, 3, "the story is idle");
+    Ok(())
+}
