@@ -199,7 +199,9 @@ impl Cluster {
     pub(super) fn note_removed(&mut self, site: usize, requests: &[Request]) -> Step {
         // Nobody reads at a site that was removed.
         let counts = self.sites.iter().filter(|site| !site.removed);
-        let least_ms = counts.map(|site| site.now_ms(self.now_ms)).min().unwrap_or(self.now_ms);
+        // What had expired where a clock is set back afterwards has expired.
+        let least_ms =
+            counts.map(|site| site.has_passed_ms(self.now_ms)).min().unwrap_or(self.now_ms);
         let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
         let (own, store) = (self.sites[site].origin(), self.sites[site].store());
         let snapshot = store.snapshot();

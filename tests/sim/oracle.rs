@@ -33,7 +33,7 @@ pub(super) struct Written {
 
 /// A purge, as the oracle is told of it.
 pub(super) struct Purge {
-    /// No clock that counts shows less.
+    /// Every clock that counts has shown this, or more.
     pub(super) at_least_ms: u64,
     /// The members that the store knows, where they can be asked: what each claims.
     pub(super) members: Vec<(usize, Heads)>,
