@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use lastword::{
     model::{Heads, Key, Origin, Role, Row, TableName, Version},
-    protocol::{SequenceIds, Standing, SystemRow, member_row},
+    protocol::{MEMBER_TABLES, SequenceIds, Standing, SystemRow, member_row},
     store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
 
@@ -390,6 +390,9 @@ impl Cluster {
                 let expires_at_ms = row.body.expires_at_ms();
                 let at = WrittenAt { version, tombstone, expires_at_ms };
                 self.oracle.wrote(site, &place_of(row), at, heads)?;
+                if let Some(newcomer) = admitted_by(own, row) {
+                    self.oracle.admitted(newcomer, version);
+                }
             } else if version.origin != own {
                 self.oracle.merged(site, std::slice::from_ref(row), heads);
             }
@@ -518,4 +521,11 @@ fn key_of(write: &LocalWrite) -> Option<&Key> {
         Operation::Put { key, .. } | Operation::Delete { key } => Some(key),
         Operation::InsertSequence { .. } => None,
     }
+}
+
+/// The store that `sponsor` admits by this row. One that is written anew names somebody else, whose word counts.
+fn admitted_by(sponsor: Origin, row: &Row) -> Option<Origin> {
+    let value = String::from_utf8(row.body.value()?.to_vec()).ok()?;
+    let admits = row.table == MEMBER_TABLES.admissions && value.contains(&sponsor.to_string());
+    admits.then(|| Origin::from_bytes(row.key.as_slice().try_into().expect("an origin's bytes")))
 }

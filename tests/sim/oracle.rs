@@ -7,7 +7,6 @@ use std::{
 
 use lastword::{
     model::{Heads, Hlc, Origin, Row, Version},
-    protocol::MEMBER_TABLES,
     store::Store,
 };
 
@@ -54,6 +53,8 @@ pub(super) struct Oracle {
     shown: Vec<Heads>,
     /// How far each origin ever said to have come itself, or was admitted: nobody may claim more.
     said: Heads,
+    /// Who was admitted, by which write of its sponsor.
+    admissions: Vec<(Origin, Version)>,
     /// What sites had when they were backed up.
     backups: BTreeMap<usize, View>,
     /// Losers whose record was lost with a disk: it was made.
@@ -89,6 +90,12 @@ impl Oracle {
         self.said.raise(origin, head);
     }
 
+    /// A sponsor admits the store `newcomer`, by a write that it `wrote`.
+    pub(super) fn admitted(&mut self, newcomer: Origin, by: Version) {
+        self.says(newcomer, by.hlc);
+        self.admissions.push((newcomer, by));
+    }
+
     pub(super) fn writes(&self) -> u64 {
         self.writes.len() as u64
     }
@@ -120,9 +127,6 @@ impl Oracle {
         met.insert(version);
         view.standing.insert(place.clone(), version);
         let (place, heads) = (place.clone(), heads.clone());
-        if place.0 == MEMBER_TABLES.admissions {
-            self.says(Origin::from_bytes(place.1.as_slice().try_into().unwrap()), version.hlc);
-        }
         let write = Write { place, tombstone, expires_at_ms, past, heads };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
@@ -228,7 +232,9 @@ impl Oracle {
 
     /// Whether a write was made before its store was admitted: it comes anew.
     fn is_from_before_admission(&self, place: &Place, version: Version) -> bool {
-        self.admissions().any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc)
+        self.admissions
+            .iter()
+            .any(|(origin, at)| *origin == version.origin && version.hlc <= at.hlc)
             || place.0.is_system()
     }
 
@@ -244,19 +250,10 @@ impl Oracle {
             };
             sites.iter().any(met)
         };
-        self.admissions()
-            .any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc && came(&at))
+        self.admissions
+            .iter()
+            .any(|(origin, at)| *origin == version.origin && version.hlc <= at.hlc && came(at))
             || place.0.is_system()
-    }
-
-    fn admissions(&self) -> impl Iterator<Item = (Origin, Version)> {
-        let admission = |(version, write): (&Version, &Write)| {
-            (write.place.0 == MEMBER_TABLES.admissions).then(|| {
-                let origin = write.place.1.as_slice().try_into().unwrap();
-                (Origin::from_bytes(origin), *version)
-            })
-        };
-        self.writes.iter().filter_map(admission)
     }
 
     /// Rows went from a store without a tombstone: by a purge, or by a reconciliation. What a purge takes
