@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use lastword::protocol::removal_row;
+
 use super::{Rule, Violation, cluster::Cluster};
 use crate::dice::Dice;
 
@@ -161,6 +163,14 @@ impl Stage {
             return Err(Violation(format!("site {site} never comes in")));
         }
         self.0.check_end()
+    }
+
+    /// An operator removes a member, at another one.
+    fn remove(&mut self, by: usize, site: usize) -> Result<(), Violation> {
+        let cluster = &mut self.0;
+        cluster.sites[site].removed = true;
+        let removal = removal_row(cluster.sites[site].origin(), &cluster.sites[by].name());
+        cluster.write_system(by, removal)
     }
 
     /// A node stops and starts again; its store loses nothing.
@@ -433,5 +443,26 @@ pub(crate) fn a_deletion_outlives_all_who_met_it(rule: Rule) -> Result<(), Viola
         stage.comes_in(site, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
     }
     assert_eq!(stage.0.tally.died_elsewhere, 3, "the story is idle");
+    Ok(())
+}
+
+/// A deletion comes to 0 without a claim before its store is removed, and is written anew when that comes
+/// back. Who wrote the row again had seen it: there is no conflict.
+pub(crate) fn a_deletion_that_came_without_a_claim(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.delete(2, "row")?;
+    stage.put(2, "another")?;
+    stage.pull(2, 0, Some(1))?;
+    stage.remove(0, 2)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.0.come_back(2)?;
+    stage.pull(1, 2, None)?;
+    stage.put(0, "row")?;
+    stage.pull(1, 0, None)?;
+    stage.pull(0, 2, None)?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0)])?;
+    assert!(stage.0.tally.renewed > 0, "the story is idle");
     Ok(())
 }
