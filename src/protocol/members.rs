@@ -177,6 +177,14 @@ impl Membership {
         self.members.get(&origin)
     }
 
+    /// Whether a write of a removed store is none that the remaining members had when they said what they had:
+    /// it came to them later, with a store that came back.
+    #[must_use]
+    pub fn came_late(&self, origin: Origin, hlc: Hlc) -> bool {
+        let member = self.members.get(&origin);
+        member.is_some_and(|m| m.removal.is_some() && hlc > m.reached_up_to())
+    }
+
     /// The members that were not removed.
     pub fn remaining(&self) -> impl Iterator<Item = Origin> {
         self.iter().filter(|(_, member)| member.removal.is_none()).map(|(origin, _)| origin)

@@ -304,7 +304,8 @@ impl<'t> Transaction<'t> {
         known.seen = known.seen.max(self.horizon);
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
         debug_assert!(local.version().is_none_or(|local| local < version));
-        let context = context_of_a_write(&known, self.origin);
+        let came_late = |origin, hlc| self.cluster.members.came_late(origin, hlc);
+        let context = context_of_a_write(&known, self.origin, came_late);
         let parts =
             BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
         self.rows_added += u64::from(local.is_nothing());
@@ -565,10 +566,16 @@ fn key_of_id(id: u64) -> Key {
 }
 
 /// What a new write by `own` says it has seen: what is known, but for what `seen` says already and
-/// the writer's own versions.
-fn context_of_a_write(known: &Knowledge, own: Origin) -> Context {
-    let mut entries: Vec<(Origin, Hlc)> =
-        known.context.iter().filter(|&(origin, hlc)| origin != own && hlc > known.seen).collect();
+/// the writer's own versions. What `came_late` none of those whom `seen` speaks of can have seen as it is.
+fn context_of_a_write(
+    known: &Knowledge,
+    own: Origin,
+    came_late: impl Fn(Origin, Hlc) -> bool,
+) -> Context {
+    let is_told = |&(origin, hlc): &(Origin, Hlc)| {
+        origin != own && (hlc > known.seen || came_late(origin, hlc))
+    };
+    let mut entries: Vec<(Origin, Hlc)> = known.context.iter().filter(is_told).collect();
     if entries.len() > CONTEXT_ORIGINS_MAX {
         // Beyond any real cluster. The oldest go: at worst a conflict is recorded that was none.
         entries.sort_unstable_by_key(|&(_, hlc)| std::cmp::Reverse(hlc));

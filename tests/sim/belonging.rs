@@ -188,7 +188,9 @@ impl Cluster {
         self.origins += 1;
         let fresh = Origin::from_bytes([100 + self.origins; 16]);
         self.sites[site].rejoin(fresh);
-        self.oracle.came_back(site);
+        let members: Vec<usize> =
+            self.members().into_iter().filter(|other| *other != site).collect();
+        self.oracle.came_back(site, &members);
         self.sites[site].start();
         // As a node does that starts.
         let row = member_row(self.sites[site].origin(), &self.sites[site].name(), Role::Site);

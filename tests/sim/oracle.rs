@@ -61,6 +61,8 @@ pub(super) struct Oracle {
     records_lost: BTreeSet<Version>,
     /// Dead rows that all members had when they were purged.
     purged: BTreeSet<Version>,
+    /// What no member had when a site came back with it.
+    brought: BTreeSet<Version>,
 }
 
 impl Oracle {
@@ -81,8 +83,21 @@ impl Oracle {
     }
 
     /// A site speaks for another origin now: what it had shown of the earlier one counts no more.
-    pub(super) fn came_back(&mut self, site: usize) {
+    pub(super) fn came_back(&mut self, site: usize, members: &[usize]) {
         self.shown[site] = Heads::new();
+        for (place, versions) in &self.views[site].met {
+            let met = |member: &usize| self.views[*member].met.get(place);
+            let is_there = |v: &&Version| members.iter().filter_map(met).any(|met| met.contains(v));
+            self.brought.extend(versions.iter().filter(|version| !is_there(version)));
+        }
+    }
+
+    /// Whether nobody can say any more that a version was seen: `seen` speaks of what members have, and a
+    /// context goes with the row that is purged. Another site that comes back with it meets it as new.
+    fn is_forgotten(&self, version: Version) -> bool {
+        let place = |version: &Version| self.writes.get(version).map(|write| &write.place);
+        let mut later = self.purged.range(version..);
+        self.brought.contains(&version) && later.any(|at| place(at) == place(&version))
     }
 
     /// The store `origin` is at `head`, and may say so to others.
@@ -318,7 +333,8 @@ impl Oracle {
         }
         for (winner, loser) in snapshot.conflicts().unwrap() {
             let loser = loser.body.version();
-            if self.follows(winner, loser) || self.follows(loser, winner) {
+            let is_ordered = self.follows(winner, loser) || self.follows(loser, winner);
+            if is_ordered && !self.is_forgotten(loser) {
                 let write = self.writes.get(&loser);
                 let place = write.map(|write| write.place.clone());
                 let history = write.map(|write| self.history(&write.place, loser));

@@ -143,8 +143,8 @@ impl Stage {
         (link, usize::from(cluster.links[link].ends[0].site != from))
     }
 
-    /// With true clocks, and rows going these ways, a site becomes a member, and all have the same.
-    fn comes_in(&mut self, site: usize, ways: &[(usize, usize)]) -> Result<(), Violation> {
+    /// With true clocks, rows go these ways until all have them, and what is due is done.
+    fn settle(&mut self, ways: &[(usize, usize)]) -> Result<(), Violation> {
         self.0.cut_where(|_| true);
         self.0.calm_down();
         for round in 0..6 {
@@ -159,6 +159,12 @@ impl Stage {
             }
             self.0.cut_where(|_| true);
         }
+        Ok(())
+    }
+
+    /// So a site becomes a member, and all have the same.
+    fn comes_in(&mut self, site: usize, ways: &[(usize, usize)]) -> Result<(), Violation> {
+        self.settle(ways)?;
         if !self.0.members().contains(&site) {
             return Err(Violation(format!("site {site} never comes in")));
         }
@@ -443,6 +449,28 @@ pub(crate) fn a_deletion_outlives_all_who_met_it(rule: Rule) -> Result<(), Viola
         stage.comes_in(site, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
     }
     assert_eq!(stage.0.tally.died_elsewhere, 3, "the story is idle");
+    Ok(())
+}
+
+/// A deletion comes to 3 alone before both stores are removed. 3 brings it back, written anew; who writes the row
+/// again has seen it, and 2 has it still.
+pub(crate) fn a_deletion_that_two_removed_sites_had(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 4)?;
+    stage.delete(2, "row")?;
+    stage.pull(2, 3, None)?;
+    stage.remove(0, 2)?;
+    stage.remove(0, 3)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    let mut ways = vec![(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)];
+    stage.0.come_back(3)?;
+    stage.settle(&ways)?;
+    stage.put(0, "row")?;
+    ways.extend([(0, 2), (2, 0), (1, 2), (2, 1), (3, 2), (2, 3)]);
+    stage.0.come_back(2)?;
+    stage.comes_in(2, &ways)?;
+    assert!(stage.0.tally.renewed > 0, "the story is idle");
     Ok(())
 }
 
