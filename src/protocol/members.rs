@@ -55,6 +55,12 @@ impl Member {
         self.admitted_at.is_some_and(|admitted_at| admitted_at > hlc)
     }
 
+    /// Whether it was admitted at this very stamp: a head that stands there claims nothing of it yet.
+    #[must_use]
+    pub fn begins_at(&self, hlc: Hlc) -> bool {
+        self.admitted_at == Some(hlc)
+    }
+
     /// Since when it has had its present name, or has been admitted.
     #[must_use]
     pub fn known_since(&self) -> Option<Hlc> {
@@ -175,6 +181,14 @@ impl Membership {
     #[must_use]
     pub fn get(&self, origin: Origin) -> Option<&Member> {
         self.members.get(&origin)
+    }
+
+    /// Whether a write of a removed store is none that the remaining members had when they said what they had:
+    /// it came to them later, with a store that came back.
+    #[must_use]
+    pub fn came_late(&self, origin: Origin, hlc: Hlc) -> bool {
+        let member = self.members.get(&origin);
+        member.is_some_and(|m| m.removal.is_some() && hlc > m.reached_up_to())
     }
 
     /// The members that were not removed.

@@ -340,7 +340,8 @@ impl<'t> Transaction<'t> {
     ) -> (Version, bool) {
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
         debug_assert!(local.version().is_none_or(|local| local < version));
-        let context = context_of_a_write(known, self.origin);
+        let came_late = |origin, hlc| self.cluster.members.came_late(origin, hlc);
+        let context = context_of_a_write(known, self.origin, came_late);
         let parts =
             BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
         self.rows_added += u64::from(local.is_nothing());
@@ -467,7 +468,7 @@ impl<'t> Transaction<'t> {
         }
         let kept = self.kept_knowledge(place)?;
         let mut merged = merge(&local, kept.as_ref(), &row.body);
-        if merged.winner == Winner::Incoming && self.is_from_outside(place, local.version())? {
+        if merged.winner == Winner::Incoming && self.is_from_outside(place, &local)? {
             // Its writer says to have seen everything up to some stamp: not this.
             let (ours, theirs) = (local.version(), row.body.version());
             merged.conflict = ours.origin != theirs.origin
@@ -497,9 +498,15 @@ impl<'t> Transaction<'t> {
 
     /// Whether a row that stands here is none that others can have seen: it comes from before this store was
     /// let in, and has not been written anew yet.
-    fn is_from_outside(&self, place: &[u8], version: Version) -> Result<bool, StoreError> {
+    fn is_from_outside(&self, place: &[u8], local: &Body) -> Result<bool, StoreError> {
+        let version = local.version();
         if !self.cluster.renewing {
             return Ok(self.cluster.is_from_outside(self.origin, version));
+        }
+        // Tombstones that came to the others without a claim are written anew, too: those they have seen.
+        let member = self.cluster.members.get(version.origin);
+        if local.is_tombstone() && member.is_some_and(|m| version.hlc <= m.reached_up_to()) {
+            return Ok(false);
         }
         let awaited = self.batch.get(Space::Renew, place)?;
         Ok(awaited.is_some_and(|awaited| awaited[..] == codec::change_key(version)))

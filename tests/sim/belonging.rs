@@ -188,7 +188,9 @@ impl Cluster {
         self.origins += 1;
         let fresh = Origin::from_bytes([100 + self.origins; 16]);
         self.sites[site].rejoin(fresh);
-        self.oracle.came_back(site);
+        let members: Vec<usize> =
+            self.members().into_iter().filter(|other| *other != site).collect();
+        self.oracle.came_back(site, &members);
         self.sites[site].start();
         // As a node does that starts.
         let row = member_row(self.sites[site].origin(), &self.sites[site].name(), Role::Site);
@@ -199,7 +201,9 @@ impl Cluster {
     pub(super) fn note_removed(&mut self, site: usize, requests: &[Request]) -> Step {
         // Nobody reads at a site that was removed.
         let counts = self.sites.iter().filter(|site| !site.removed);
-        let least_ms = counts.map(|site| site.now_ms(self.now_ms)).min().unwrap_or(self.now_ms);
+        // What had expired where a clock is set back afterwards has expired.
+        let least_ms =
+            counts.map(|site| site.has_passed_ms(self.now_ms)).min().unwrap_or(self.now_ms);
         let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
         let (own, store) = (self.sites[site].origin(), self.sites[site].store());
         let snapshot = store.snapshot();

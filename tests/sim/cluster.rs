@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use lastword::{
     model::{Heads, Key, Origin, Role, Row, TableName, Version},
-    protocol::{SequenceIds, Standing, SystemRow, member_row},
+    protocol::{MEMBER_TABLES, SequenceIds, Standing, SystemRow, member_row},
     store::{LocalBatch, LocalWrite, Operation, Outcome, Request, ScanRange, Store, Written},
 };
 
@@ -312,10 +312,12 @@ impl Cluster {
 
     // ---- commits
 
-    /// Whether a site is coming in, and has not written anew yet what it had from before.
-    fn renews(&self, site: usize) -> bool {
+    /// Whether a site is coming in, and has not written anew yet what it had from before; and whether it was
+    /// removed.
+    fn standing(&self, site: usize) -> (bool, bool) {
         let snapshot = self.sites[site].snapshot();
-        snapshot.joining().is_some() || !snapshot.may_be_told()
+        let renews = snapshot.joining().is_some() || !snapshot.may_be_told();
+        (renews, self.sites[site].removed)
     }
 
     pub(super) fn apply(&mut self, site: usize, requests: &[Request]) -> Step {
@@ -344,7 +346,7 @@ impl Cluster {
         }
         let own = self.sites[site].origin();
         self.oracle.says(own, applied.heads.get(own));
-        let judged = self.oracle.check_heads(site, &applied.heads, self.renews(site));
+        let judged = self.oracle.check_heads(site, &applied.heads, self.standing(site));
         judged.map_err(|Violation(what)| {
             Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
         })?;
@@ -390,6 +392,9 @@ impl Cluster {
                 let expires_at_ms = row.body.expires_at_ms();
                 let at = WrittenAt { version, tombstone, expires_at_ms };
                 self.oracle.wrote(site, &place_of(row), at, heads)?;
+                if let Some(newcomer) = admitted_by(own, row) {
+                    self.oracle.admitted(newcomer, version);
+                }
             } else if version.origin != own {
                 self.oracle.merged(site, std::slice::from_ref(row), heads);
             }
@@ -439,7 +444,7 @@ impl Cluster {
         if applied.is_err() {
             self.find(site, &place, &requests[1], &heads)?;
         }
-        self.oracle.check_heads(site, &self.sites[site].heads(), self.renews(site))?;
+        self.oracle.check_heads(site, &self.sites[site].heads(), self.standing(site))?;
         self.oracle.check_store(site, self.sites[site].store())
     }
 
@@ -518,4 +523,11 @@ fn key_of(write: &LocalWrite) -> Option<&Key> {
         Operation::Put { key, .. } | Operation::Delete { key } => Some(key),
         Operation::InsertSequence { .. } => None,
     }
+}
+
+/// The store that `sponsor` admits by this row. One that is written anew names somebody else, whose word counts.
+fn admitted_by(sponsor: Origin, row: &Row) -> Option<Origin> {
+    let value = String::from_utf8(row.body.value()?.to_vec()).ok()?;
+    let admits = row.table == MEMBER_TABLES.admissions && value.contains(&sponsor.to_string());
+    admits.then(|| Origin::from_bytes(row.key.as_slice().try_into().expect("an origin's bytes")))
 }

@@ -7,7 +7,6 @@ use std::{
 
 use lastword::{
     model::{Heads, Hlc, Origin, Row, Version},
-    protocol::MEMBER_TABLES,
     store::Store,
 };
 
@@ -22,6 +21,8 @@ struct Write {
     past: BTreeSet<Version>,
     /// What its writer had incorporated.
     heads: Heads,
+    /// Its writer had heard of an admission of itself: this is no write from before it.
+    is_in: bool,
 }
 
 /// A write as the oracle is told of it.
@@ -33,7 +34,7 @@ pub(super) struct Written {
 
 /// A purge, as the oracle is told of it.
 pub(super) struct Purge {
-    /// No clock that counts shows less.
+    /// Every clock that counts has shown this, or more.
     pub(super) at_least_ms: u64,
     /// The members that the store knows, where they can be asked: what each claims.
     pub(super) members: Vec<(usize, Heads)>,
@@ -54,10 +55,16 @@ pub(super) struct Oracle {
     shown: Vec<Heads>,
     /// How far each origin ever said to have come itself, or was admitted: nobody may claim more.
     said: Heads,
+    /// Who was admitted, by which write of its sponsor.
+    admissions: Vec<(Origin, Version)>,
     /// What sites had when they were backed up.
     backups: BTreeMap<usize, View>,
     /// Losers whose record was lost with a disk: it was made.
     records_lost: BTreeSet<Version>,
+    /// Dead rows that all members had when they were purged.
+    purged: BTreeSet<Version>,
+    /// What no member had when a site came back with it.
+    brought: BTreeSet<Version>,
 }
 
 impl Oracle {
@@ -78,13 +85,32 @@ impl Oracle {
     }
 
     /// A site speaks for another origin now: what it had shown of the earlier one counts no more.
-    pub(super) fn came_back(&mut self, site: usize) {
+    pub(super) fn came_back(&mut self, site: usize, members: &[usize]) {
         self.shown[site] = Heads::new();
+        for (place, versions) in &self.views[site].met {
+            let met = |member: &usize| self.views[*member].met.get(place);
+            let is_there = |v: &&Version| members.iter().filter_map(met).any(|met| met.contains(v));
+            self.brought.extend(versions.iter().filter(|version| !is_there(version)));
+        }
+    }
+
+    /// Whether nobody can say any more that a version was seen: `seen` speaks of what members have, and a
+    /// context goes with the row that is purged. Another site that comes back with it meets it as new.
+    fn is_forgotten(&self, version: Version) -> bool {
+        let place = |version: &Version| self.writes.get(version).map(|write| &write.place);
+        let mut later = self.purged.range(version..);
+        self.brought.contains(&version) && later.any(|at| place(at) == place(&version))
     }
 
     /// The store `origin` is at `head`, and may say so to others.
     pub(super) fn says(&mut self, origin: Origin, head: Hlc) {
         self.said.raise(origin, head);
+    }
+
+    /// A sponsor admits the store `newcomer`, by a write that it `wrote`.
+    pub(super) fn admitted(&mut self, newcomer: Origin, by: Version) {
+        self.says(newcomer, by.hlc);
+        self.admissions.push((newcomer, by));
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -118,14 +144,21 @@ impl Oracle {
         met.insert(version);
         view.standing.insert(place.clone(), version);
         let (place, heads) = (place.clone(), heads.clone());
-        if place.0 == MEMBER_TABLES.admissions {
-            self.says(Origin::from_bytes(place.1.as_slice().try_into().unwrap()), version.hlc);
-        }
-        let write = Write { place, tombstone, expires_at_ms, past, heads };
+        let is_in = self
+            .admissions
+            .iter()
+            .any(|(newcomer, by)| *newcomer == version.origin && self.has_met(site, by));
+        let write = Write { place, tombstone, expires_at_ms, past, heads, is_in };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
         }
         Ok(())
+    }
+
+    /// Whether a site ever had a write.
+    fn has_met(&self, site: usize, version: &Version) -> bool {
+        let met = self.views[site].met.get(&self.writes[version].place);
+        met.is_some_and(|met| met.contains(version))
     }
 
     /// Rows that a site merged, while it claimed `heads`.
@@ -149,12 +182,13 @@ impl Oracle {
     /// The heads of a site claim nothing that is not there, and never less than was shown.
     ///
     /// While a site `renews` what it had from before, rows that nobody else has may stand in the way: what
-    /// killed them may be gone everywhere, and they are written anew.
+    /// killed them may be gone everywhere, and they are written anew. Of whom it admitted after it was `removed`
+    /// a site knows nothing.
     pub(super) fn check_heads(
         &mut self,
         site: usize,
         heads: &Heads,
-        renews: bool,
+        (renews, removed): (bool, bool),
     ) -> Result<(), Violation> {
         if !heads.covers(&self.shown[site]) {
             let shown = &self.shown[site];
@@ -183,6 +217,7 @@ impl Oracle {
                     have.is_none_or(|have| self.may_die(*have) || is_renewed(have));
                 if (nothing_lives_there && self.is_dead(place, *version, heads))
                     || heads.get(version.origin).is_closed()
+                    || removed && self.admissions.iter().any(|(o, _)| *o == version.origin)
                     || self.is_from_before_admission(place, *version)
                 {
                     continue;
@@ -226,35 +261,23 @@ impl Oracle {
 
     /// Whether a write was made before its store was admitted: it comes anew.
     fn is_from_before_admission(&self, place: &Place, version: Version) -> bool {
-        self.admissions().any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc)
-            || place.0.is_system()
+        self.is_below_admission(version, |_| true) || place.0.is_system()
+    }
+
+    /// Whether a write lies at or below one of these admissions of its store, of which that had not heard then.
+    fn is_below_admission(&self, version: Version, of: impl Fn(&Version) -> bool) -> bool {
+        let is_in = self.writes.get(&version).is_some_and(|write| write.is_in);
+        let is_below = |(origin, at): &(Origin, Version)| {
+            *origin == version.origin && version.hlc <= at.hlc && of(at)
+        };
+        !is_in && self.admissions.iter().any(is_below)
     }
 
     /// The same, of those admissions that came to one of these sites: that of a site which was removed before
     /// it told anybody never was.
     fn comes_anew(&self, sites: &[usize], place: &Place, version: Version) -> bool {
-        let came = |at: &Version| {
-            let met = |site: &usize| {
-                self.views[*site]
-                    .met
-                    .get(&self.writes[at].place)
-                    .is_some_and(|met| met.contains(at))
-            };
-            sites.iter().any(met)
-        };
-        self.admissions()
-            .any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc && came(&at))
-            || place.0.is_system()
-    }
-
-    fn admissions(&self) -> impl Iterator<Item = (Origin, Version)> {
-        let admission = |(version, write): (&Version, &Write)| {
-            (write.place.0 == MEMBER_TABLES.admissions).then(|| {
-                let origin = write.place.1.as_slice().try_into().unwrap();
-                (Origin::from_bytes(origin), *version)
-            })
-        };
-        self.writes.iter().filter_map(admission)
+        let came = |at: &Version| sites.iter().any(|site| self.has_met(*site, at));
+        self.is_below_admission(version, came) || place.0.is_system()
     }
 
     /// Rows went from a store without a tombstone: by a purge, or by a reconciliation. What a purge takes
@@ -286,6 +309,7 @@ impl Oracle {
                         "site {site} purges {version}, which site {other} does not claim"
                     )));
                 }
+                self.purged.insert(version);
             }
             self.views[site].standing.remove(&place);
         }
@@ -318,7 +342,8 @@ impl Oracle {
         }
         for (winner, loser) in snapshot.conflicts().unwrap() {
             let loser = loser.body.version();
-            if self.follows(winner, loser) || self.follows(loser, winner) {
+            let is_ordered = self.follows(winner, loser) || self.follows(loser, winner);
+            if is_ordered && !self.is_forgotten(loser) {
                 let write = self.writes.get(&loser);
                 let place = write.map(|write| write.place.clone());
                 let history = write.map(|write| self.history(&write.place, loser));
@@ -379,7 +404,12 @@ impl Oracle {
         };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
         let mut to_renew: Vec<(&Place, Version)> = Vec::new();
-        for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
+        // And what everybody had when it was purged: whoever met it may be gone since, or set back to before.
+        let counts = |(version, write): &(&Version, &Write)| {
+            let was_purged = self.purged.contains(version) && store.heads().includes(**version);
+            was_purged || held(version, write)
+        };
+        for (version, write) in self.writes.iter().filter(counts) {
             if self.comes_anew(&sites, &write.place, *version) {
                 to_renew.push((&write.place, *version));
                 continue;
@@ -396,13 +426,17 @@ impl Oracle {
         for row in first.iter().filter(|row| !row.table.is_system()) {
             let version = last_words.remove(&place_of(row));
             if version != Some(row.body.version()) {
-                return Err(Violation(format!("{version:?} had the last word, not {row:?}")));
+                let history = self.history(&place_of(row), row.body.version());
+                return Err(Violation(format!(
+                    "{version:?} had the last word, not {row:?}: {history}"
+                )));
             }
         }
         for (place, version) in last_words {
             let write = &self.writes[&version];
             if !write.tombstone && write.expires_at_ms.is_none() {
-                return Err(Violation(format!("a row is lost: {version} of {place:?}")));
+                let history = self.history(place, version);
+                return Err(Violation(format!("a row is lost: {version} of {place:?}: {history}")));
             }
         }
         self.check_losers(all, held)

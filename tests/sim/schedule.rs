@@ -337,7 +337,8 @@ impl History {
         let skew = cluster.dice.below(2 * SKEW_MS_MAX) as i64 - SKEW_MS_MAX as i64;
         let wild = site == self.wild && cluster.dice.chance(50);
         let ahead = cluster.dice.pick(&[WILD_MS, BOUND_MS as i64 + 500]);
-        cluster.sites[site].skew_ms = if wild { ahead } else { skew };
+        let now_ms = cluster.now_ms;
+        cluster.sites[site].set_clock(if wild { ahead } else { skew }, now_ms);
     }
 
     /// The founders have met, and the cluster is sealed.

@@ -15,6 +15,8 @@ pub(super) struct Site {
     pub(super) number: usize,
     /// Its wall clock less the true time.
     pub(super) skew_ms: i64,
+    /// What its wall clock showed when it was set last, or earlier, where that was more.
+    passed_ms: u64,
     disk: Disk,
     log: Disk,
     origin: Origin,
@@ -54,6 +56,7 @@ impl Site {
             origin: Origin::from_bytes([u8::try_from(byte).unwrap(); 16]),
             backup: None,
             skew_ms: 0,
+            passed_ms: 0,
             disk,
             log,
             open: None,
@@ -78,6 +81,17 @@ impl Site {
 
     pub(super) fn now_ms(&self, true_ms: u64) -> u64 {
         true_ms.saturating_add_signed(self.skew_ms)
+    }
+
+    /// Somebody sets its wall clock.
+    pub(super) fn set_clock(&mut self, skew_ms: i64, true_ms: u64) {
+        self.passed_ms = self.has_passed_ms(true_ms);
+        self.skew_ms = skew_ms;
+    }
+
+    /// The most that its wall clock ever showed.
+    pub(super) fn has_passed_ms(&self, true_ms: u64) -> u64 {
+        self.now_ms(true_ms).max(self.passed_ms)
     }
 
     fn config(&self) -> StoreConfig {

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use lastword::protocol::removal_row;
+
 use super::{Rule, Violation, cluster::Cluster};
 use crate::dice::Dice;
 
@@ -141,8 +143,8 @@ impl Stage {
         (link, usize::from(cluster.links[link].ends[0].site != from))
     }
 
-    /// With true clocks, and rows going these ways, a site becomes a member, and all have the same.
-    fn comes_in(&mut self, site: usize, ways: &[(usize, usize)]) -> Result<(), Violation> {
+    /// With true clocks, rows go these ways until all have them, and what is due is done.
+    fn settle(&mut self, ways: &[(usize, usize)]) -> Result<(), Violation> {
         self.0.cut_where(|_| true);
         self.0.calm_down();
         for round in 0..6 {
@@ -157,10 +159,24 @@ impl Stage {
             }
             self.0.cut_where(|_| true);
         }
+        Ok(())
+    }
+
+    /// So a site becomes a member, and all have the same.
+    fn comes_in(&mut self, site: usize, ways: &[(usize, usize)]) -> Result<(), Violation> {
+        self.settle(ways)?;
         if !self.0.members().contains(&site) {
             return Err(Violation(format!("site {site} never comes in")));
         }
         self.0.check_end()
+    }
+
+    /// An operator removes a member, at another one.
+    fn remove(&mut self, by: usize, site: usize) -> Result<(), Violation> {
+        let cluster = &mut self.0;
+        cluster.sites[site].removed = true;
+        let removal = removal_row(cluster.sites[site].origin(), &cluster.sites[by].name());
+        cluster.write_system(by, removal)
     }
 
     /// A node stops and starts again; its store loses nothing.
@@ -413,4 +429,112 @@ pub(crate) fn what_died_arrives_late(rule: Rule) -> Result<(), Violation> {
     stage.purge(1)?;
     stage.deliver_all(link)?;
     stage.0.check_stores()
+}
+
+/// Everybody has a deletion, and it is purged. Then one disk after the other is set back to before it: in the
+/// end nobody is left who met it, and the row stays dead.
+pub(crate) fn a_deletion_outlives_all_who_met_it(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.put(0, "row")?;
+    stage.meet_all(0..3)?;
+    (0..3).for_each(|site| stage.0.back_up(site));
+    stage.delete(1, "row")?;
+    stage.meet_all(0..3)?;
+    stage.meet_all(0..3)?;
+    for site in 0..3 {
+        stage.purge(site)?;
+    }
+    for site in 0..3 {
+        stage.0.come_back(site)?;
+        stage.comes_in(site, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
+    }
+    assert_eq!(stage.0.tally.died_elsewhere, 3, "the story is idle");
+    Ok(())
+}
+
+/// A deletion comes to 3 alone before both stores are removed. 3 brings it back, written anew; who writes the row
+/// again has seen it, and 2 has it still.
+pub(crate) fn a_deletion_that_two_removed_sites_had(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 4)?;
+    stage.delete(2, "row")?;
+    stage.pull(2, 3, None)?;
+    stage.remove(0, 2)?;
+    stage.remove(0, 3)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    let mut ways = vec![(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)];
+    stage.0.come_back(3)?;
+    stage.settle(&ways)?;
+    stage.put(0, "row")?;
+    ways.extend([(0, 2), (2, 0), (1, 2), (2, 1), (3, 2), (2, 3)]);
+    stage.0.come_back(2)?;
+    stage.comes_in(2, &ways)?;
+    assert!(stage.0.tally.renewed > 0, "the story is idle");
+    Ok(())
+}
+
+/// A deletion comes to 0 without a claim before its store is removed, and is written anew when that comes
+/// back. Who wrote the row again had seen it: there is no conflict.
+pub(crate) fn a_deletion_that_came_without_a_claim(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.delete(2, "row")?;
+    stage.put(2, "another")?;
+    stage.pull(2, 0, Some(1))?;
+    stage.remove(0, 2)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.0.come_back(2)?;
+    stage.pull(1, 2, None)?;
+    stage.put(0, "row")?;
+    stage.pull(1, 0, None)?;
+    stage.pull(0, 2, None)?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0)])?;
+    assert!(stage.0.tally.renewed > 0, "the story is idle");
+    Ok(())
+}
+
+/// 2 was removed, which it does not know, and admits a newcomer that never hears of it, by a clock that is fast.
+/// The newcomer comes in by way of 0, and stamps below. When it meets 2, it was not set back; when 2 comes back, it
+/// lacks what the newcomer wrote, and writes still.
+pub(crate) fn an_admission_by_a_removed_site(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.remove(0, 2)?;
+    stage.0.sites[2].skew_ms = 6_000;
+    stage.0.found_site()?;
+    let (link, end) = stage.link(2, 3);
+    stage.0.deliver(link, 1 - end)?;
+    stage.0.deliver(link, end)?;
+    stage.0.deliver(link, end)?;
+    stage.0.cut(link);
+    assert_eq!(stage.0.tally.admitted, 1, "the story is idle");
+    // 1 does not know it either, and sends a part of what it has.
+    stage.put(1, "one")?;
+    stage.put(1, "two")?;
+    stage.pull(1, 2, Some(1))?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    for _ in 0..8 {
+        for (from, to) in [(0, 3), (3, 0), (0, 1), (1, 0), (1, 3), (3, 1)] {
+            stage.advance(from)?;
+            stage.pull(from, to, None)?;
+            stage.tell(from, to)?;
+        }
+    }
+    assert!(stage.0.members().contains(&3), "the story is idle");
+    stage.put(3, "three")?;
+    stage.pull(3, 2, None)?;
+    stage.0.come_back(2)?;
+    for (from, to) in [(3, 0), (0, 2), (0, 1)] {
+        stage.pull(from, to, None)?;
+    }
+    assert_eq!(stage.0.tally.joined, 2, "the story is idle");
+    stage.put(3, "four")?;
+    for (from, to) in [(3, 1), (1, 2)] {
+        stage.pull(from, to, None)?;
+    }
+    let ways = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1), (3, 0), (0, 3), (3, 1), (1, 3)];
+    stage.comes_in(2, &ways)
 }
