@@ -3,16 +3,26 @@
 //! What is judged is always the same: the rows in MySQL are the live rows of the store, byte for
 //! byte, whatever happened to either side on the way.
 
+#[path = "mirror/commit_proxy.rs"]
+mod commit_proxy;
+#[path = "mirror/commits.rs"]
+mod commits;
 mod common;
 #[path = "mirror/crashes.rs"]
 mod crashes;
+#[path = "mirror/kills.rs"]
+mod kills;
 #[path = "mirror/operators.rs"]
 mod operators;
+#[path = "mirror/process.rs"]
+mod process;
 #[path = "mirror/refusals.rs"]
 mod refusals;
 #[path = "mirror/rescans.rs"]
 mod rescans;
 #[path = "mirror/rows.rs"]
 mod rows;
+#[path = "mirror/takeovers.rs"]
+mod takeovers;
 #[path = "mirror/world.rs"]
 mod world;
