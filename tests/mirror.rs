@@ -24,5 +24,7 @@ mod rescans;
 mod rows;
 #[path = "mirror/takeovers.rs"]
 mod takeovers;
+#[path = "mirror/verifies.rs"]
+mod verifies;
 #[path = "mirror/world.rs"]
 mod world;

@@ -35,6 +35,7 @@ mod status_text;
 mod sync;
 mod value;
 mod verify;
+mod verify_mirror;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@
 //! A statement that MySQL refuses changes nothing, and the transaction goes on: the tables are
 //! InnoDB's. Any other error ends the session, and the transaction with it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use tokio::time::Instant;
 
@@ -20,9 +20,9 @@ use super::{
     mapping::{Dead, Record, Refused, TableBatch, by_table},
     mysql::{number, text},
     session::Session,
-    statement,
+    statement::{self, Statement},
 };
-use crate::model::{Heads, Row, TableName};
+use crate::model::{Body, Heads, Key, Row, TableName};
 
 impl Session<'_> {
     /// Writes rows, and that MySQL stands at `position` with them.
@@ -31,7 +31,16 @@ impl Session<'_> {
         rows: Vec<Row>,
         position: Heads,
     ) -> Result<(), MirrorError> {
-        let tables = by_table(rows);
+        self.apply_after(None, by_table(rows), position).await
+    }
+
+    /// The same, after a statement in the same transaction.
+    pub(super) async fn apply_after(
+        &mut self,
+        first: Option<Statement>,
+        tables: BTreeMap<TableName, BTreeMap<Key, Body>>,
+        position: Heads,
+    ) -> Result<(), MirrorError> {
         let names: Vec<_> = tables.keys().cloned().collect();
         self.ensure_tables(&names).await?;
         let now_ms = self.node.now_ms();
@@ -44,6 +53,9 @@ impl Session<'_> {
         }
 
         self.begin(&position).await?;
+        if let Some(first) = first {
+            self.mysql.execute(first).await?;
+        }
         let mut totals = Totals::default();
         for (table, batch) in batches {
             self.write_table(&table, batch, &mut totals).await?;

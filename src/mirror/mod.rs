@@ -6,7 +6,8 @@
 //!                     |              statement.rs the SQL
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
-//!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
+//!                     |-- upkeep.rs: expired rows, rows set aside, idle heads
+//!                     `-- repair.rs: rows that verify/ found to be other than the store's
 //! ```
 //!
 //! A mirror goes on from what MySQL says, never from what it remembers: each session begins with
@@ -23,17 +24,20 @@ mod config;
 mod error;
 mod mapping;
 mod mysql;
+mod repair;
 mod rescan;
 mod session;
 mod shape;
 mod statement;
 mod tables;
 mod upkeep;
+mod verify;
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -46,6 +50,7 @@ use crate::{
     node::{LastError, MirrorHandle, MirrorReport, Node, Rescan},
 };
 use error::MirrorError;
+use repair::Repair;
 use session::Session;
 
 /// After a session that lasted so long, the waits between attempts begin at the shortest again.
@@ -59,22 +64,30 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
     let target = config.target.to_string();
     let report = MirrorReport { target, ..MirrorReport::default() };
     let report = Report { mirror: node.reports().add_mirror(report) };
+    let line = node.mirror_line().open();
+    let (repairs, asked) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report) => {}
+            () = mirror(&node, &config, &report, asked) => {}
+            () = verify::serve(&node, &config, line, repairs) => {}
         }
     })
 }
 
 /// Session after session; ends with the node.
-async fn mirror(node: &Node, config: &Config, report: &Report) {
+async fn mirror(
+    node: &Node,
+    config: &Config,
+    report: &Report,
+    mut repairs: mpsc::Receiver<Repair>,
+) {
     let mut waits = waits(config);
     let mut last_text = String::new();
     loop {
         let began = Instant::now();
-        let (error, session) = match Session::connect(node, config, report).await {
+        let (error, session) = match Session::connect(node, config, report, &mut repairs).await {
             Err(error) => (error, None),
             Ok(mut session) => match session.run().await {
                 Ok(()) => return,

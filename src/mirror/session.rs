@@ -17,6 +17,7 @@ use std::{
 };
 
 use tokio::{
+    sync::mpsc,
     task::spawn_blocking,
     time::{Instant, sleep},
 };
@@ -25,6 +26,7 @@ use super::{
     Config, Report,
     error::MirrorError,
     mysql::{Cell, Connection, number, text},
+    repair::Repair,
     shape::Shape,
     statement,
     tables::TABLES_ASKED_MAX,
@@ -61,6 +63,8 @@ pub(super) struct Session<'m> {
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
     pub(super) last_used: Instant,
+    /// What a comparison asks for.
+    pub(super) repairs: &'m mut mpsc::Receiver<Repair>,
 }
 
 /// A mirrored table.
@@ -98,6 +102,7 @@ impl<'m> Session<'m> {
         node: &'m Node,
         config: &'m Config,
         report: &'m Report,
+        repairs: &'m mut mpsc::Receiver<Repair>,
     ) -> Result<Session<'m>, MirrorError> {
         Ok(Session {
             node,
@@ -111,6 +116,7 @@ impl<'m> Session<'m> {
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
             last_used: Instant::now(),
+            repairs,
         })
     }
 
@@ -125,8 +131,15 @@ impl<'m> Session<'m> {
 
         let mut follower = Follower::new(self.node, self.position.clone());
         loop {
-            if !follower.changed_within(self.upkeep.nothing_due_for()).await {
-                return Ok(());
+            let repair = tokio::select! {
+                goes_on = follower.changed_within(self.upkeep.nothing_due_for()) => match goes_on {
+                    true => None,
+                    false => return Ok(()),
+                },
+                repair = self.repairs.recv() => repair,
+            };
+            if let Some(repair) = repair {
+                self.repair(repair).await?;
             }
             let rows;
             (follower, rows) = self.catch_up(follower).await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     error::MirrorError,
-    mysql::{Cell, number, text},
+    mysql::{Cell, Connection, number, text},
     session::{Expiry, Session, Table},
     shape::{ColumnFacts, IndexFacts, Shape, TableFacts},
     statement,
@@ -69,32 +69,40 @@ impl Session<'_> {
         &mut self,
         tables: &[TableName],
     ) -> Result<HashMap<String, TableFacts>, MirrorError> {
-        let names: Vec<_> = tables.iter().map(TableName::as_str).collect();
-        let mut facts: HashMap<String, TableFacts> = HashMap::new();
-        for row in self.mysql.rows(statement::table_facts(&names)).await? {
-            if let [name, engine] = &row[..] {
-                let engine = engine.is_some().then(|| text(engine));
-                facts.entry(text(name)).or_default().engine = engine;
-            }
-        }
-        for row in self.mysql.rows(statement::column_facts(&names)).await? {
-            if let Some((table, column)) = column_facts(&row) {
-                facts.entry(table).or_default().columns.push(column);
-            }
-        }
-        let mut indexes: BTreeMap<(String, String), IndexFacts> = BTreeMap::new();
-        for row in self.mysql.rows(statement::index_facts(&names)).await? {
-            let [table, index, not_unique, column, prefix] = &row[..] else { continue };
-            let entry = indexes.entry((text(table), text(index))).or_default();
-            entry.name = text(index);
-            entry.is_unique = number(not_unique) == Some(0);
-            entry.columns.push((text(column), prefix.is_some()));
-        }
-        for ((table, _), index) in indexes {
-            facts.entry(table).or_default().indexes.push(index);
-        }
-        Ok(facts)
+        facts(&mut self.mysql, tables).await
     }
+}
+
+/// What MySQL says of the tables that are there.
+pub(super) async fn facts(
+    mysql: &mut Connection,
+    tables: &[TableName],
+) -> Result<HashMap<String, TableFacts>, MirrorError> {
+    let names: Vec<_> = tables.iter().map(TableName::as_str).collect();
+    let mut facts: HashMap<String, TableFacts> = HashMap::new();
+    for row in mysql.rows(statement::table_facts(&names)).await? {
+        if let [name, engine] = &row[..] {
+            let engine = engine.is_some().then(|| text(engine));
+            facts.entry(text(name)).or_default().engine = engine;
+        }
+    }
+    for row in mysql.rows(statement::column_facts(&names)).await? {
+        if let Some((table, column)) = column_facts(&row) {
+            facts.entry(table).or_default().columns.push(column);
+        }
+    }
+    let mut indexes: BTreeMap<(String, String), IndexFacts> = BTreeMap::new();
+    for row in mysql.rows(statement::index_facts(&names)).await? {
+        let [table, index, not_unique, column, prefix] = &row[..] else { continue };
+        let entry = indexes.entry((text(table), text(index))).or_default();
+        entry.name = text(index);
+        entry.is_unique = number(not_unique) == Some(0);
+        entry.columns.push((text(column), prefix.is_some()));
+    }
+    for ((table, _), index) in indexes {
+        facts.entry(table).or_default().indexes.push(index);
+    }
+    Ok(facts)
 }
 
 fn column_facts(row: &[Cell]) -> Option<(String, ColumnFacts)> {

@@ -17,6 +17,7 @@
 //! answering.rs   the other side of that
 //! calls.rs       how a peer is asked: links carry the questions
 //! ready.rs       a new site is ready once it has what a peer has
+//! mirror_verify.rs whether MySQL has the same rows: the line to the mirror
 //! report.rs      what links and mirrors say of themselves, for status
 //! carried.rs     what other sites are known to have, of which files tell
 //! status.rs      the state of the whole node at one moment
@@ -33,6 +34,7 @@ mod cluster;
 mod error;
 mod follow;
 mod membership;
+mod mirror_verify;
 mod mutation;
 mod opening;
 mod page;
@@ -69,6 +71,11 @@ pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use membership::UpkeepConfig;
+pub use mirror_verify::{
+    MIRROR_DIFFERENCES_MAX, MirrorAsk, MirrorDifference, MirrorLine, MirrorLineEnd,
+    MirrorTableVerified, MirrorVerified, MirrorVerifyError, MirrorVerifyOptions,
+    MirrorVerifyProgress, MirrorWrong,
+};
 pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
 pub use page::{Part, Rows, Run};
@@ -135,6 +142,7 @@ struct Shared {
     turns: Arc<tokio::sync::RwLock<()>>,
     reports: Reports,
     calls: Arc<Calls>,
+    mirror_line: Arc<MirrorLine>,
     counters: Counters,
     failure: OnceLock<String>,
     stopped: CancellationToken,

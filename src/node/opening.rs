@@ -117,6 +117,7 @@ impl Node {
             turns: Arc::default(),
             reports: Reports::default(),
             calls: Arc::default(),
+            mirror_line: Arc::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),
             stopped: CancellationToken::new(),

@@ -187,6 +187,11 @@ impl Snapshot {
         self.published.tables.id(table).is_some()
     }
 
+    /// All tables that are known here, the system's own included.
+    pub fn table_names(&self) -> impl Iterator<Item = &TableName> {
+        self.published.tables.names.iter()
+    }
+
     /// The row, a tombstone or an expired one included.
     ///
     /// # Errors

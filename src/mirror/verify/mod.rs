@@ -1,0 +1,240 @@
+//! Whether MySQL has the rows of the store, while both take writes; and putting right what it has not.
+//!
+//! ```text
+//! mod.rs    questions, one at a time; table after table
+//! walk.rs   chunks: a sum that MySQL computes, beside that of the store's rows; where they differ, row by row
+//! judge.rs  a row that seems to differ: does it, or is a write on its way?
+//! kv.rs     the rows of a table as numbers, computed alike on both sides
+//! ```
+//!
+//! It reads by a connection of its own, so the mirror goes on meanwhile, and writes nothing: what is to be put
+//! right is given to the mirror's session ([`Repair`]), so that nobody else writes its tables.
+//!
+//! **Promise.** What is called a difference is one: its row was looked at twice, each time in one snapshot of
+//! MySQL that claims, by the checkpoint in it, to hold the store's version, which the store had before
+//! and afterwards. What somebody changed, took away or added is found, as far as 64 bits of SHA-256 tell.
+
+mod judge;
+mod kv;
+mod walk;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Config,
+    error::MirrorError,
+    mysql::{Connection, text},
+    repair::Repair,
+    shape::Shape,
+    statement,
+    tables::facts,
+};
+use crate::{
+    model::TableName,
+    node::{
+        MirrorAsk, MirrorDifference, MirrorLineEnd, MirrorTableVerified, MirrorVerified,
+        MirrorVerifyError, MirrorVerifyOptions, MirrorVerifyProgress, Node,
+    },
+};
+use kv::Kv;
+
+/// Each read is of one moment, or of a snapshot that stays.
+const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+
+/// How long a table may take to come: the mirror may be about to make it.
+const TABLE_WAIT_MAX: Duration = Duration::from_secs(2);
+const TABLE_AGAIN: Duration = Duration::from_millis(50);
+
+/// Answers questions, one at a time, for as long as the mirror lives.
+pub(super) async fn serve(
+    node: &Node,
+    config: &Config,
+    mut line: MirrorLineEnd,
+    repairs: mpsc::Sender<Repair>,
+) {
+    loop {
+        let MirrorAsk { options, progress, mut answer } = line.next().await;
+        tokio::select! {
+            verified = verify(node, config, &options, &progress, &repairs) => {
+                // Who has gone does not want to know.
+                let _ = answer.send(verified.map_err(MirrorVerifyError::from));
+            }
+            () = answer.closed() => {}
+        }
+    }
+}
+
+async fn verify(
+    node: &Node,
+    config: &Config,
+    options: &MirrorVerifyOptions,
+    progress: &watch::Sender<MirrorVerifyProgress>,
+    repairs: &mpsc::Sender<Repair>,
+) -> Result<MirrorVerified, Failed> {
+    if let Some(reason) = not_begun(node) {
+        return Err(Failed::NotBegun(reason));
+    }
+    let mut mysql = Connection::open(config).await?;
+    mysql.execute(SESSION).await?;
+    let tables = tables(node, &mut mysql, options).await?;
+    let mut verified = MirrorVerified::default();
+    for table in tables {
+        let shape = shape(&mut mysql, &table).await?;
+        let at = MirrorTableVerified::new(table.clone());
+        let problem = match shape {
+            Some(Ok(shape)) => {
+                let kv = Kv::new(table, &shape);
+                let suspects = BTreeSet::new();
+                let mut check = Check {
+                    node,
+                    mysql: &mut mysql,
+                    repairs: options.repair.then_some(repairs),
+                    progress,
+                    before: std::mem::take(&mut verified),
+                    differences: Vec::new(),
+                    at,
+                    kv,
+                    suspects,
+                };
+                check.walk().await?;
+                verified = check.ended();
+                continue;
+            }
+            Some(Err(reason)) => reason,
+            None => format!(
+                "table {table}: it is not in MySQL: the mirror makes and fills it when it connects \
+                 again, or writes to it"
+            ),
+        };
+        verified.tables.push(MirrorTableVerified { problem: Some(problem), ..at });
+    }
+    verified.bytes = mysql.bytes_read();
+    Ok(verified)
+}
+
+/// Whether MySQL's table can be compared; `None`: it is not there, nor does it come in a while.
+async fn shape(
+    mysql: &mut Connection,
+    table: &TableName,
+) -> Result<Option<Result<Shape, String>>, Failed> {
+    let began = Instant::now();
+    loop {
+        let found = facts(mysql, std::slice::from_ref(table)).await?;
+        match found.get(table.as_str()) {
+            Some(facts) => return Ok(Some(Shape::of(table.as_str(), facts))),
+            None if began.elapsed() >= TABLE_WAIT_MAX => return Ok(None),
+            None => sleep(TABLE_AGAIN).await,
+        }
+    }
+}
+
+/// Why MySQL cannot be asked yet: the mirror itself has not come so far.
+fn not_begun(node: &Node) -> Option<String> {
+    let report = node.reports().mirror()?;
+    match (report.position, report.last_error) {
+        (Some(_), _) => None,
+        (None, Some(error)) => Some(format!("the mirror has not begun yet: {}", error.message)),
+        (None, None) => Some("the mirror has not begun yet: try again".to_owned()),
+    }
+}
+
+/// Those that the mirror knows as its own, and those of which the store has rows to mirror.
+async fn tables(
+    node: &Node,
+    mysql: &mut Connection,
+    options: &MirrorVerifyOptions,
+) -> Result<Vec<TableName>, Failed> {
+    let known = mysql.rows(statement::known_tables()).await?;
+    let known = known.iter().filter_map(|row| TableName::of_client(&text(row.first()?)).ok());
+    let mut tables: BTreeSet<TableName> = known.collect();
+    let reading = node.clone();
+    let stored = super::session::read(move || {
+        let (snapshot, now_ms) = (reading.snapshot(), reading.now_ms());
+        let mut stored = Vec::new();
+        for table in snapshot.table_names().filter(|table| !table.is_system()) {
+            let mut rows = snapshot.scan(table, &Default::default())?;
+            let is_live = rows.find_map(|row| match row {
+                Ok(row) => row.body.is_live(now_ms).then_some(Ok(())),
+                Err(error) => Some(Err(error)),
+            });
+            if is_live.transpose()?.is_some() {
+                stored.push(table.clone());
+            }
+        }
+        Ok(stored)
+    });
+    tables.extend(stored.await?);
+    if let Some(table) = &options.table {
+        if !tables.contains(table) {
+            return Err(Failed::UnknownTable(table.clone()));
+        }
+        tables = BTreeSet::from([table.clone()]);
+    }
+    Ok(tables.into_iter().collect())
+}
+
+/// One table under comparison.
+struct Check<'v> {
+    node: &'v Node,
+    mysql: &'v mut Connection,
+    /// Where differences are put right, if they are to be.
+    repairs: Option<&'v mpsc::Sender<Repair>>,
+    progress: &'v watch::Sender<MirrorVerifyProgress>,
+    /// What came of the tables before.
+    before: MirrorVerified,
+    differences: Vec<MirrorDifference>,
+    at: MirrorTableVerified,
+    kv: Kv,
+    /// Keys whose rows seemed to differ, not judged yet.
+    suspects: BTreeSet<Vec<u8>>,
+}
+
+impl Check<'_> {
+    fn tell(&self) {
+        let tables = || self.before.tables.iter().chain([&self.at]);
+        self.progress.send_replace(MirrorVerifyProgress {
+            table: Some(self.at.table.clone()),
+            rows: tables().map(|table| table.rows).sum(),
+            differing: tables().map(MirrorTableVerified::differing).sum(),
+            repaired: tables().map(|table| table.repaired).sum(),
+            bytes: self.mysql.bytes_read(),
+        });
+    }
+
+    fn ended(self) -> MirrorVerified {
+        let mut verified = self.before;
+        verified.tables.push(self.at);
+        verified.differences.extend(self.differences);
+        verified
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+enum Failed {
+    Mirror(MirrorError),
+    UnknownTable(TableName),
+    NotBegun(String),
+}
+
+impl From<MirrorError> for Failed {
+    fn from(error: MirrorError) -> Failed {
+        Failed::Mirror(error)
+    }
+}
+
+impl From<Failed> for MirrorVerifyError {
+    fn from(failed: Failed) -> MirrorVerifyError {
+        match failed {
+            Failed::NotBegun(reason) => MirrorVerifyError::Mysql(reason),
+            Failed::UnknownTable(table) => MirrorVerifyError::UnknownTable(table),
+            Failed::Mirror(MirrorError::Store(error)) => error.into(),
+            Failed::Mirror(error) => MirrorVerifyError::Mysql(error.to_string()),
+        }
+    }
+}
