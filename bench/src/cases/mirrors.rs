@@ -143,7 +143,7 @@ async fn insert(
     Ok(())
 }
 
-fn cells(number: u64, value: &[u8]) -> [Value; 6] {
+pub(super) fn cells(number: u64, value: &[u8]) -> [Value; 6] {
     let key = key(number);
     [
         Value::from(&key[..]),

@@ -9,6 +9,7 @@
 //! lag.rs         lag                        from an acknowledgement here to a read there
 //! catch_up.rs    catch-up                   a site that was down gets what it missed
 //! mirrors.rs     mirror                     the first fill of an empty database
+//! steady.rs      mirror-steady, mirror-verify   the mirror under writes, and compared
 //! big.rs         big-store                  ten million rows: writes, memory, disk, restart
 //! contested.rs   contested                  the same keys at both sites at once
 //! ```
@@ -24,6 +25,7 @@ mod mirrors;
 mod pages;
 mod puts;
 mod replicated;
+mod steady;
 mod streams;
 
 use std::{future::Future, pin::Pin};
@@ -85,7 +87,7 @@ pub(crate) struct Case {
 }
 
 /// All cases, in the order of the report.
-pub(crate) const ALL: [&Case; 12] = [
+pub(crate) const ALL: [&Case; 14] = [
     &puts::PUT_1,
     &puts::PUT_64,
     &puts::STREAM_64,
@@ -96,6 +98,8 @@ pub(crate) const ALL: [&Case; 12] = [
     &lag::LAG,
     &catch_up::CATCH_UP,
     &mirrors::MIRROR,
+    &steady::MIRROR_STEADY,
+    &steady::MIRROR_VERIFY,
     &big::BIG_STORE,
     &contested::CONTESTED,
 ];

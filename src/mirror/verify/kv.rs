@@ -147,3 +147,68 @@ pub(super) fn number(key: &[u8], body: &Body) -> Option<u64> {
     let first = hash.finalize()[..8].try_into().expect("a hash of 32 bytes");
     Some(u64::from_be_bytes(first))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mirror::shape::tests::{bytes_column, shape_of, text_column},
+        model::{BodyParts, Context, Hlc, Origin, Version},
+    };
+
+    fn body(hlc: u64, origin: u8, value: Option<&[u8]>, expires_at_ms: Option<u64>) -> Body {
+        let origin = Origin::from_bytes([origin; 16]);
+        Body::new(&BodyParts {
+            version: Version { hlc: Hlc::from_bits(hlc), origin },
+            seen: Hlc::ZERO,
+            context: &Context::new(),
+            expires_at_ms,
+            value,
+        })
+    }
+
+    #[test]
+    fn a_number_is_of_lengths_version_times_key_and_value() {
+        let row = body((5 << 16) | 7, 1, Some(b"\x00\xff "), None);
+        let text = [&b"3 3 327687 5000 - "[..], &[1; 16], b"key\x00\xff "].concat();
+        let first = Sha256::digest(text)[..8].try_into().unwrap();
+        assert_eq!(number(b"key", &row), Some(u64::from_be_bytes(first)));
+    }
+
+    #[test]
+    fn whatever_is_other_makes_another_number() {
+        let v = Some(&b"v"[..]);
+        let all = [
+            number(b"k", &body(5, 1, v, None)),
+            number(b"kv", &body(5, 1, Some(b""), None)),
+            number(b"", &body(5, 1, Some(b"kv"), None)),
+            number(b"k", &body(6, 1, v, None)),
+            number(b"k", &body(5, 2, v, None)),
+            number(b"k", &body(5, 1, v, Some(7))),
+            number(b"k", &body(5, 1, v, Some(8))),
+        ];
+        let different: std::collections::HashSet<_> = all.iter().flatten().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(number(b"k", &body(5, 1, None, None)), None);
+    }
+
+    #[test]
+    fn every_placeholder_has_its_parameter() {
+        let (bytes, text) = (bytes_column(512), text_column(512));
+        let range = Range { after: Some(b"a".to_vec()), through: Some(b"b".to_vec()) };
+        let keys = [b"a".to_vec(), b"b".to_vec()];
+        for shape in [shape_of(bytes, bytes), shape_of(text, text)] {
+            let kv = Kv::new(TableName::of_any("t").unwrap(), &shape);
+            for statement in [
+                kv.sum_of_range(&range, 1),
+                kv.sum_of_range(&Range::default(), 1),
+                kv.sum_of_keys(&keys, 1),
+                kv.rows_of_range(&range, 1, 10),
+                kv.rows_of_keys(&keys, 1),
+            ] {
+                let places = statement.sql.matches('?').count();
+                assert_eq!(places, statement.params.len(), "{}", statement.sql);
+            }
+        }
+    }
+}
