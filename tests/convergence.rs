@@ -121,7 +121,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 11] = [
+    let stories: [(Story, Option<Rule>); 14] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
@@ -133,6 +133,9 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (stories::floor_outlives_a_restart, Some(Rule::NoFloor)),
         (stories::who_is_not_heard_of_holds_up, None),
         (stories::what_died_arrives_late, None),
+        (stories::an_old_admission_is_not_given_again, None),
+        (stories::admission_lies_above_all_that_was_stamped, None),
+        (stories::acknowledgement_counts_once_it_is_claimed, None),
     ];
     for (story, wrong) in stories {
         if let Err(violation) = story(Rule::Sound) {

@@ -13,7 +13,7 @@ use std::{
 
 use common::{
     node::Node,
-    program::{status, value_of},
+    program::{at, done, status},
     proxy::Proxy,
     wait::until,
 };
@@ -120,7 +120,7 @@ fn a_new_site_is_ready_once_it_has_what_the_old_one_had() {
     let used = runtime.block_on(using).expect("the old site served its clients throughout");
     assert!(used > 10, "{used}");
     for key in ["k000000", "k049999"] {
-        assert!(value_of(&nyc.url(), key).is_some(), "{key}");
+        done(&at(&nyc.url(), &["get", "t", key]));
     }
     assert!(status(&nyc.url())["node"]["rows"].as_u64().unwrap() >= ROWS);
     assert!(status(&nyc.url())["node"]["catching_up"].is_null());

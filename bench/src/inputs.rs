@@ -228,12 +228,23 @@ pub fn puts(numbers: impl IntoIterator<Item = u64>) -> Vec<Request> {
 /// The same with other values.
 #[must_use]
 pub fn puts_of_edition(numbers: impl IntoIterator<Item = u64>, edition: u64) -> Vec<Request> {
+    puts_until(numbers, edition, None)
+}
+
+/// Puts of rows that expire in an hour: each has an entry more, by which it is found when it is dead.
+#[must_use]
+pub fn puts_that_expire(numbers: impl IntoIterator<Item = u64>) -> Vec<Request> {
+    puts_until(numbers, 0, Some(NOW_MS + 3_600_000))
+}
+
+fn puts_until(
+    numbers: impl IntoIterator<Item = u64>,
+    edition: u64,
+    expires_at_ms: Option<u64>,
+) -> Vec<Request> {
     let put = |number| {
-        let operation = Operation::Put {
-            key: key(number),
-            value: value(number, edition),
-            expires_at_ms: Some(NOW_MS + 3_600_000),
-        };
+        let (key, value) = (key(number), value(number, edition));
+        let operation = Operation::Put { key, value, expires_at_ms };
         Request::Local(LocalBatch {
             writes: vec![LocalWrite { table: table(), operation }],
             create_tables: true,
@@ -257,7 +268,7 @@ pub fn body(number: u64, version: Version, context: &Context) -> Body {
         version,
         seen: Hlc::ZERO,
         context,
-        expires_at_ms: Some(NOW_MS + 3_600_000),
+        expires_at_ms: None,
         value: Some(&value(number, version.hlc.bits())),
     })
 }

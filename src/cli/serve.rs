@@ -72,7 +72,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     edges.spawn(node.clone().keep_up(upkeep_config(&config), shutdown.clone()));
     let replication = Replication::start(node.clone(), links, shutdown.clone());
     if let Some(target) = &config.mysql {
-        let mirror_config = mirror::Config::new(mirror_target(target));
+        let mirror_config = mirror::Config {
+            tables: config.mirrored_tables.clone(),
+            ..mirror::Config::new(mirror_target(target))
+        };
         let mirror = mirror::start(node.clone(), mirror_config, shutdown.clone());
         edges.spawn(async move {
             if let Err(error) = mirror.await {

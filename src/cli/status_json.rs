@@ -97,9 +97,16 @@ struct Mirror<'a> {
     last_rejected_reason: Option<&'a str>,
     rescan_table: Option<&'a str>,
     rescan_rows: u64,
+    waiting_tables: Vec<WaitingTable<'a>>,
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
     connects: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct WaitingTable<'a> {
+    table: &'a str,
+    reason: &'a str,
 }
 
 /// The status, to be serialized.
@@ -193,6 +200,11 @@ fn mirror_of(mirror: &proto::MirrorStatus) -> Mirror<'_> {
         last_rejected_reason: known(&mirror.last_rejected_reason),
         rescan_table: known(&mirror.rescan_table),
         rescan_rows: mirror.rescan_rows,
+        waiting_tables: mirror
+            .waiting_tables
+            .iter()
+            .map(|waiting| WaitingTable { table: &waiting.table, reason: &waiting.reason })
+            .collect(),
         last_error: known(&mirror.last_error),
         last_error_at: mirror.last_error_time.as_ref().map(time_text),
         connects: mirror.connects,

@@ -162,6 +162,9 @@ fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock
         let table = one_line(&mirror.rescan_table);
         text.line("Rescanning", format!("table {table}, {} so far", rows(mirror.rescan_rows)));
     }
+    for waiting in &mirror.waiting_tables {
+        text.line("Waiting", one_line(&waiting.reason));
+    }
     text.line("Applied", rows(mirror.rows_applied));
     text.line(
         "Rejected",

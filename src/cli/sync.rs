@@ -102,7 +102,7 @@ impl Args {
         let replication = Replication::start(node.clone(), links, shutdown.clone());
         // Who is new to a sealed cluster is admitted on the way.
         let upkeep = tokio::spawn(node.clone().keep_up(upkeep_config(&config), shutdown.clone()));
-        let mut sync = Sync::new(node.clone());
+        let mut sync = Sync::new(node.clone(), addresses.clone());
         let ended = tokio::select! {
             () = sync.run() => Ok(()),
             () = tokio::time::sleep(self.timeout) => {
@@ -148,18 +148,20 @@ struct Sync {
     /// What was here at the start, or when this site had become a member.
     had: Heads,
     is_member: bool,
+    /// Whom to reach.
+    addresses: Vec<String>,
     /// By address.
     peers: BTreeMap<String, Progress>,
     bar: ProgressBar,
 }
 
 impl Sync {
-    fn new(node: Node) -> Sync {
+    fn new(node: Node, addresses: Vec<String>) -> Sync {
         let style = ProgressStyle::with_template("{spinner} {msg}").expect("a sound template");
         let had = (*node.heads()).clone();
         let bar = ProgressBar::new_spinner().with_style(style);
         let began = Instant::now();
-        Sync { node, began, had, is_member: true, peers: BTreeMap::new(), bar }
+        Sync { node, began, had, is_member: true, addresses, peers: BTreeMap::new(), bar }
     }
 
     /// Waits until nothing is left to do.
@@ -182,7 +184,11 @@ impl Sync {
                 // What it had before was written anew.
                 self.had = (**snapshot.heads()).clone();
             }
-            let mut all = !reports.is_empty();
+            // A peer whose link has not begun is not through.
+            let mut all = self
+                .addresses
+                .iter()
+                .all(|address| reports.iter().any(|report| report.address == *address));
             for report in &reports {
                 all &= self.is_through(report);
             }

@@ -16,6 +16,7 @@ use super::{
     ConfigError, mysql, peers,
     setting::{self, Kind, SERVER_ENV, Setting},
     suggest::nearest,
+    tables,
 };
 
 const ENV_PREFIX: &str = "LASTWORD_";
@@ -189,7 +190,7 @@ impl Layers {
             },
             source: self.source(setting),
         };
-        setting::ALL.iter().chain([&&setting::PEERS]).map(shown).collect()
+        setting::ALL.iter().chain(&setting::IN_FILE).map(shown).collect()
     }
 
     /// The setting's text, given or default; `None` where it is empty or not set.
@@ -259,6 +260,10 @@ impl Layers {
                     let texts = peers::texts_of(kind, path)?;
                     self.lay(&setting::PEERS, texts, Source::File(path.to_owned()));
                 }
+                (kind, None) if name == setting::TABLE.name => {
+                    let texts = tables::texts_of(kind, path)?;
+                    self.lay(&setting::TABLE, texts, Source::File(path.to_owned()));
+                }
                 (kind, Some(&setting)) => {
                     let texts = texts_of(kind, setting).ok_or_else(|| ConfigError::Invalid {
                         name: setting.name,
@@ -284,7 +289,7 @@ impl Layers {
 }
 
 fn known_names() -> impl Iterator<Item = &'static str> {
-    setting::ALL.iter().map(|s| s.name).chain([setting::PEERS.name])
+    setting::ALL.iter().chain(&setting::IN_FILE).map(|s| s.name)
 }
 
 /// The texts of a value in the file; `None` where its shape is not the setting's.

@@ -19,10 +19,19 @@ mod peers;
 mod secret;
 pub mod setting;
 mod suggest;
+mod tables;
 
-use std::{fs::File, io::Read, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fs::File,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::{
+    mirror::TableSetting,
     model::Role,
     protocol::{Compression, SequenceIds},
     telemetry::LogFormat,
@@ -84,6 +93,8 @@ pub struct Config {
     pub compression: Compression,
     /// The database to mirror into. Default: none.
     pub mysql: Option<MysqlTarget>,
+    /// How single tables stand there. Default: all as keys and values.
+    pub mirrored_tables: Vec<TableSetting>,
     /// Whether addresses that other machines reach are allowed, although there is no
     /// authentication. Default: no.
     pub insecure: bool,
@@ -175,6 +186,7 @@ impl Config {
             peers: read.peers()?,
             compression: read.required(&COMPRESSION, str::parse)?,
             mysql: read.mysql()?,
+            mirrored_tables: read.tables()?,
             insecure: read.required(&INSECURE, parse::switch)?,
             sequence: read.sequence()?,
             tables: Tables { auto_create: read.required(&TABLES_AUTO_CREATE, parse::switch)? },
@@ -337,6 +349,12 @@ impl Reader<'_> {
     fn invalid(&self, setting: &'static Setting, reason: String) -> ConfigError {
         ConfigError::Invalid { name: setting.name, origin: self.layers.source(setting), reason }
     }
+}
+
+/// What is wrong with a setting that the file alone has.
+fn invalid_in_file(setting: &'static Setting, path: &Path, reason: &str) -> ConfigError {
+    let (origin, reason) = (Source::File(path.to_owned()), reason.to_owned());
+    ConfigError::Invalid { name: setting.name, origin, reason }
 }
 
 fn call_items(text: &str) -> Result<usize, String> {

@@ -14,7 +14,7 @@ use std::path::Path;
 use ::config::{Value, ValueKind};
 
 use super::{
-    ConfigError, NodeUrl, Reader,
+    ConfigError, NodeUrl, Reader, invalid_in_file,
     layers::Source,
     setting::{self, COMPRESSION, PEER, PEERS},
     suggest::nearest,
@@ -67,8 +67,7 @@ fn text_of(table: Value, path: &Path) -> Result<String, ConfigError> {
 }
 
 fn invalid(path: &Path, reason: &str) -> ConfigError {
-    let (origin, reason) = (Source::File(path.to_owned()), reason.to_owned());
-    ConfigError::Invalid { name: PEERS.name, origin, reason }
+    invalid_in_file(&PEERS, path, reason)
 }
 
 impl Reader<'_> {

@@ -122,6 +122,19 @@ pub const PEERS: Setting = Setting {
     kind: Kind::Tables,
     help: "Nodes to exchange with, each with settings of its own: address, compression",
 };
+/// See [`Config::mirrored_tables`](super::Config::mirrored_tables). Has neither variable nor flag.
+pub const TABLE: Setting = Setting {
+    name: "table",
+    env: "",
+    flag: "",
+    value_name: "",
+    default: "",
+    kind: Kind::Tables,
+    help: "How single tables stand in MySQL: name, mirror, capture, key_collation, unique, cascade, \
+           triggers, columns, primary_key",
+};
+/// Those of several tables, in the file alone.
+pub const IN_FILE: [&Setting; 2] = [&PEERS, &TABLE];
 /// See [`Config::compression`](super::Config::compression).
 pub const COMPRESSION: Setting = Setting {
     name: "compression",

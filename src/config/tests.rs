@@ -3,7 +3,11 @@
 use std::io::Write;
 
 use super::*;
-use crate::{model::VALUE_BYTES_MAX_DEFAULT, protocol::DRIFT_BOUND_MS_DEFAULT};
+use crate::{
+    mirror::{Form, Triggers},
+    model::VALUE_BYTES_MAX_DEFAULT,
+    protocol::DRIFT_BOUND_MS_DEFAULT,
+};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -53,6 +57,7 @@ fn the_defaults() {
         listen: "127.0.0.1:7400".parse().unwrap(),
         http: Some("127.0.0.1:7401".parse().unwrap()),
         peers: Vec::new(),
+        mirrored_tables: Vec::new(),
         compression: Compression::Auto,
         mysql: None,
         insecure: false,
@@ -236,6 +241,14 @@ fn an_empty_value_turns_off_what_a_lower_layer_set() {
 fn unknown_names_in_the_file_are_refused_with_a_suggestion() {
     for (file, expected) in [
         ("pear = []", "unknown setting pear: did you mean peer?"),
+        (
+            "[[table]]\nname = 'film'\nuniqe = 'accept'",
+            "unknown setting table.uniqe: did you mean table.unique?",
+        ),
+        (
+            "[[table]]\nname = 'f'\ncolumns = [{ nam = 'x' }]",
+            "unknown setting table.columns.nam: did you mean table.columns.name?",
+        ),
         ("[[peers]]\nadress = 'x'", "unknown setting peers.adress: did you mean peers.address?"),
         ("auto_create = true", "unknown setting auto_create: did you mean tables.auto_create?"),
         ("[limit]\nvalue_bytes_max = 1", "unknown setting limit: lastword config lists all"),
@@ -392,4 +405,56 @@ fn where_client_commands_look_for_nodes() {
     );
     let typo = Environment::from_pairs([("LASTWORD_SERVERS", "http://a:1")]);
     assert!(urls(&[], &typo).unwrap_err().to_string().contains("did you mean LASTWORD_SERVER?"));
+}
+
+const FILE_WITH_TABLES: &str = "site = 'fra'\ndata = 'd'\n\
+     [[table]]\nname = '*'\nmirror = 'columns'\ncascade = 'accept'\ncapture = true\n\
+     [[table]]\nname = 'film'\nmirror = 'columns'\ntriggers = 'guard'\nprimary_key = ['id']\n\
+     columns = [{ name = 'id', type = 'INT NOT NULL' }, { type = 'TEXT', name = 'a note' }]\n\
+     [[table]]\nname = 'sessions'";
+
+#[test]
+fn tables_may_have_settings_of_their_own() {
+    let layers = layers(FILE_WITH_TABLES, &[], &[]).unwrap();
+    let [all, film, sessions] = &Config::from_layers(&layers).unwrap().mirrored_tables[..] else {
+        panic!("three tables");
+    };
+    assert_eq!((all.form, all.capture, all.accepts_cascade), (Form::Columns, true, true));
+    assert!(!all.accepts_unique && all.columns.is_empty() && all.triggers == Triggers::Refuse);
+    assert_eq!((film.triggers, film.primary_key.as_slice()), (Triggers::Guard, &["id".into()][..]));
+    assert_eq!((&*film.columns[1].name, &*film.columns[1].definition), ("a note", "TEXT"));
+    assert_eq!(sessions.form, Form::KeyValue);
+    let shown = layers.effective();
+    let shown = shown.iter().find(|e| e.setting.name == "table").unwrap();
+    assert_eq!(
+        shown.texts[0],
+        r#"{"name":"*","mirror":"columns","capture":true,"cascade":"accept"}"#
+    );
+}
+
+#[test]
+fn tables_that_do_not_do_are_refused() {
+    for (text, part) in [
+        ("table = 'film'", "table (FILE): write [[table]], then name = "),
+        ("[[table]]\nmirror = 'columns'", "table (FILE): a table has no name: write"),
+        ("[[table]]\nname = 'Film'", "table (FILE): table: \"Film\" is not a table name"),
+        ("[[table]]\nname = 'f'\nmirror = 'rows'", "f: mirror: \"rows\" is neither kv nor"),
+        ("[[table]]\nname = 'f'\nunique = 'yes'", "f: unique: \"yes\" is neither refuse nor"),
+        ("[[table]]\nname = 'f'\ncapture = 'yes'", "table (FILE): capture must be true or false"),
+        ("[[table]]\nname = 'f'\ncapture = true", "f: only a table with mirror = \"columns\""),
+        ("[[table]]\nname = 'f'\n[[table]]\nname = 'f'", "f is named twice"),
+        (
+            "[[table]]\nname = 'f'\nmirror = 'columns'\nprimary_key = ['id']",
+            "f: columns and primary_key go together",
+        ),
+        (
+            "[[table]]\nname = 'f'\nmirror = 'columns'\nprimary_key = ['x']\n\
+             columns = [{ name = 'id', type = 'INT' }]",
+            "f: primary_key: \"x\" is none of its columns",
+        ),
+        ("[[table]]\nname = 'f'\ncolumns = ['id']", "table (FILE): columns is a list such as"),
+    ] {
+        let error = refusal(text);
+        assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
+    }
 }

@@ -11,11 +11,15 @@
 //! A statement that MySQL refuses changes nothing, and the transaction goes on: the tables are
 //! InnoDB's. Any other error ends the session, and the transaction with it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
 use super::{
+    columns::{ColumnBatch, Columns},
     error::MirrorError,
     mapping::{Dead, Record, Refused, TableBatch, by_table},
     mysql::{number, text},
@@ -23,6 +27,9 @@ use super::{
     statement::{self, Statement},
 };
 use crate::model::{Body, Heads, Key, Row, TableName};
+
+/// How often a transaction is tried before the session gives way.
+const TRIES_MAX: usize = 4;
 
 impl Session<'_> {
     /// Writes rows, and that MySQL stands at `position` with them.
@@ -41,29 +48,36 @@ impl Session<'_> {
         tables: BTreeMap<TableName, BTreeMap<Key, Body>>,
         position: Heads,
     ) -> Result<(), MirrorError> {
-        let names: Vec<_> = tables.keys().cloned().collect();
-        self.ensure_tables(&names).await?;
+        let (of_columns, of_keys): (Vec<_>, Vec<_>) =
+            tables.keys().cloned().partition(|table| self.config.columns_of(table).is_some());
+        self.ensure_tables(&of_keys).await?;
+        self.ensure_columns(&of_columns).await?;
         let now_ms = self.node.now_ms();
         let statement_bytes_max = self.mysql.statement_bytes_max();
-        let mut batches = Vec::with_capacity(tables.len());
+        let mut batches = Batches { first, ..Batches::default() };
         for (table, rows) in tables {
-            let shape = &self.tables[&table].shape;
-            let batch = TableBatch::new(rows, shape, now_ms, statement_bytes_max);
-            batches.push((table, batch));
+            if let Some(of_table) = self.columns.get(&table) {
+                let columns = Arc::clone(&of_table.columns);
+                let batch = ColumnBatch::new(rows, &columns, now_ms, statement_bytes_max);
+                batches.of_columns.push((table, columns, batch));
+            } else if let Some(of_table) = self.tables.get(&table) {
+                let batch = TableBatch::new(rows, &of_table.shape, now_ms, statement_bytes_max);
+                batches.of_keys.push((table, batch));
+            }
+            // Any other waits, and is filled anew.
         }
 
-        self.begin(&position).await?;
-        if let Some(first) = first {
-            self.mysql.execute(first).await?;
-        }
-        let mut totals = Totals::default();
-        for (table, batch) in batches {
-            self.write_table(&table, batch, &mut totals).await?;
-        }
-        self.commit(position).await?;
+        let totals = self.write(&mut batches, &position).await?;
+        self.position = position;
+        self.last_used = Instant::now();
+        self.report.stands_at(&self.position);
         self.report.applied(totals.applied);
         if totals.rejected > 0 {
             self.upkeep.put_retry_off();
+        }
+        let freed = |(_, columns, _): &(_, Arc<Columns>, _)| !columns.unique.is_empty();
+        if self.rejected_rows > 0 && batches.of_columns.iter().any(freed) {
+            self.upkeep.retry_soon();
         }
         if totals.rejected + totals.unrejected > 0 {
             let standing = self.rejected_rows + totals.rejected;
@@ -71,6 +85,59 @@ impl Session<'_> {
             self.report.rejected(self.rejected_rows, totals.last_reason);
         }
         Ok(())
+    }
+
+    /// One transaction; tried again where another session was in its way, and without a table that turns
+    /// out not to do.
+    async fn write(
+        &mut self,
+        batches: &mut Batches,
+        position: &Heads,
+    ) -> Result<Totals, MirrorError> {
+        let mut tries_left = TRIES_MAX;
+        loop {
+            let (table, error) = match self.try_write(batches, position, tries_left == 1).await {
+                Ok(totals) => return Ok(totals),
+                Err(failed) => failed,
+            };
+            let waits = table.filter(|_| error.concerns_table());
+            if waits.is_none() && (tries_left == 1 || !error.may_pass_at_once()) {
+                return Err(error);
+            }
+            self.mysql.execute("ROLLBACK").await?;
+            match waits {
+                Some(table) => {
+                    batches.of_columns.retain(|(name, ..)| *name != table);
+                    self.pause(&table, format!("table {table}: {error}")).await?;
+                }
+                None => tries_left -= 1,
+            }
+        }
+    }
+
+    /// Gives with an error at which column table it was.
+    async fn try_write(
+        &mut self,
+        batches: &Batches,
+        position: &Heads,
+        is_last_try: bool,
+    ) -> Result<Totals, (Option<TableName>, MirrorError)> {
+        let nowhere = |error| (None, error);
+        self.begin(position).await.map_err(nowhere)?;
+        if let Some(first) = &batches.first {
+            self.mysql.execute(first.clone()).await.map_err(nowhere)?;
+        }
+        let mut totals = Totals::default();
+        for (table, batch) in &batches.of_keys {
+            self.write_table(table, batch, &mut totals).await.map_err(nowhere)?;
+        }
+        for (table, columns, batch) in &batches.of_columns {
+            self.write_columns(table, columns, batch, is_last_try, &mut totals)
+                .await
+                .map_err(|error| (Some(table.clone()), error))?;
+        }
+        self.mysql.execute("COMMIT").await.map_err(nowhere)?;
+        Ok(totals)
     }
 
     /// Begins a transaction that takes MySQL from where it stands to `position`.
@@ -96,16 +163,17 @@ impl Session<'_> {
     async fn write_table(
         &mut self,
         table: &TableName,
-        batch: TableBatch,
+        batch: &TableBatch,
         totals: &mut Totals,
     ) -> Result<(), MirrorError> {
         let exact = self.tables[table].shape.key().is_exact;
-        let TableBatch { records, dead, mut refused } = batch;
+        let TableBatch { records, dead, refused } = batch;
         let rows = records.len() + dead.len() + refused.len();
-        self.delete(table, exact, &dead).await?;
-        self.insert(table, exact, &records, &mut refused).await?;
+        let mut refused = refused.clone();
+        self.delete(table, exact, dead).await?;
+        self.insert(table, exact, records, &mut refused).await?;
         if !exact {
-            self.find_collisions(table, &records, &mut refused).await?;
+            self.find_collisions(table, records, &mut refused).await?;
         }
         let superseded: Vec<_> = refused.iter().map(Refused::dead).collect();
         self.delete(table, exact, &superseded).await?;
@@ -135,11 +203,7 @@ impl Session<'_> {
         for ms in records.iter().filter_map(|record| record.expires_at_ms) {
             expiry.note(ms);
         }
-        totals.applied += (rows - refused.len()) as u64;
-        totals.rejected += refused.len() as u64;
-        if let Some(last) = refused.pop() {
-            totals.last_reason = Some(last.reason);
-        }
+        totals.count(rows, refused);
         Ok(())
     }
 
@@ -227,18 +291,38 @@ impl Session<'_> {
     }
 }
 
+/// What one transaction writes.
+#[derive(Default)]
+struct Batches {
+    /// Comes before all rows.
+    first: Option<Statement>,
+    of_keys: Vec<(TableName, TableBatch)>,
+    of_columns: Vec<(TableName, Arc<Columns>, ColumnBatch)>,
+}
+
 /// What became of the rows of one transaction.
 #[derive(Default)]
-struct Totals {
+pub(super) struct Totals {
     applied: u64,
     rejected: u64,
     /// Rows that were set aside before, and are no longer.
-    unrejected: u64,
+    pub(super) unrejected: u64,
     last_reason: Option<String>,
 }
 
+impl Totals {
+    /// So many rows were dealt with, these of them set aside.
+    pub(super) fn count(&mut self, rows: usize, mut refused: Vec<Refused>) {
+        self.applied += (rows - refused.len()) as u64;
+        self.rejected += refused.len() as u64;
+        if let Some(last) = refused.pop() {
+            self.last_reason = Some(last.reason);
+        }
+    }
+}
+
 /// Parts of 256, 128, 64 ... so that few statement texts serve all.
-fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         if all.is_empty() {
             return None;

@@ -2,11 +2,16 @@
 
 use std::{fmt, time::Duration};
 
+use super::{Form, TableSetting};
+use crate::model::TableName;
+
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
+    /// How single tables stand there; the others are [keys and values](super::Form::KeyValue).
+    pub tables: Vec<TableSetting>,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -28,6 +33,8 @@ pub struct Config {
     /// A scan of the store holds its old pages: after so long it is left off, and a new one goes
     /// on from there.
     pub scan_max: Duration,
+    /// Column tables are looked at once in this time: they may have been altered, or mended.
+    pub columns_check: Duration,
     /// An idle connection is tried, and idle heads are written down, once in this time.
     pub heartbeat: Duration,
 }
@@ -53,6 +60,7 @@ impl Config {
     pub fn new(target: Target) -> Config {
         Config {
             target,
+            tables: Vec::new(),
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,
@@ -63,8 +71,18 @@ impl Config {
             rejected_retry_min: Duration::from_secs(10),
             rejected_retry_max: Duration::from_secs(300),
             scan_max: Duration::from_secs(60),
+            columns_check: Duration::from_secs(5),
             heartbeat: Duration::from_secs(5),
         }
+    }
+
+    /// The setting of a table that stands in columns; `None`: it is keys and values.
+    #[must_use]
+    pub fn columns_of(&self, table: &TableName) -> Option<&TableSetting> {
+        let named = |name: &str| self.tables.iter().find(|setting| setting.name == name);
+        named(table.as_str())
+            .or_else(|| named(TableSetting::ALL))
+            .filter(|setting| setting.form == Form::Columns)
     }
 }
 

@@ -91,6 +91,28 @@ impl MirrorError {
         )
     }
 
+    /// Whether another session was in the way, and may be through with it.
+    pub(super) fn may_pass_at_once(&self) -> bool {
+        matches!(self, MirrorError::Server(error) if matches!(error.code, LOCK_WAIT | DEADLOCK))
+            || self.is_taken_key()
+    }
+
+    /// Whether a row with this primary key stands there.
+    pub(super) fn is_taken_key(&self) -> bool {
+        // MySQL 8 names the table before it.
+        let names_primary = |text: &str| text.ends_with("'PRIMARY'") || text.ends_with(".PRIMARY'");
+        matches!(self, MirrorError::Server(error)
+            if error.code == DUPLICATE && names_primary(&error.message))
+    }
+
+    /// Whether it is about one table, and not about the server or a row.
+    pub(super) fn concerns_table(&self) -> bool {
+        match self {
+            MirrorError::Server(error) => error.concerns_table(),
+            _ => false,
+        }
+    }
+
     /// MySQL's reason, where it refused the row itself and would refuse it again.
     pub(super) fn refused_row(&self) -> Option<String> {
         match self {
@@ -113,6 +135,11 @@ pub(super) struct ServerError {
 }
 
 impl ServerError {
+    /// A table or a column that is not there, a privilege on it, a definition that makes no sense.
+    fn concerns_table(&self) -> bool {
+        self.state.starts_with("42") && !self.refuses_row() && !SESSION_CODES.contains(&self.code)
+    }
+
     /// Whether it is about the values of a row: sent again, it would be refused again.
     fn refuses_row(&self) -> bool {
         let class = self.state.get(..2).unwrap_or_default();
@@ -120,6 +147,19 @@ impl ServerError {
         matches!(class, "22" | "23" | "45") || ROW_CODES.contains(&self.code)
     }
 }
+
+const DUPLICATE: u16 = 1062;
+const LOCK_WAIT: u16 = 1205;
+const DEADLOCK: u16 = 1213;
+
+/// Errors of the class 42 that are about the session or the whole database.
+const SESSION_CODES: [u16; 5] = [
+    1044, // no privilege on the database
+    1049, // no such database
+    1203, // too many connections of the user
+    1226, // a limit of the user
+    1227, // a privilege of the server is needed
+];
 
 /// Errors about a row's values that have no SQLSTATE class of their own.
 const ROW_CODES: [u16; 15] = [
@@ -216,6 +256,15 @@ mod tests {
             assert!(error(code, state).refused_row().is_none(), "{code} {state}");
         }
         assert!(MirrorError::Connection("lost".into()).refused_row().is_none());
+        let taken = |message: &str| {
+            let (code, state) = (1062, "23000".to_owned());
+            MirrorError::Server(ServerError { code, state, message: message.into() })
+        };
+        assert!(taken("Duplicate entry '1' for key 'PRIMARY'").may_pass_at_once());
+        assert!(taken("Duplicate entry '1' for key 'film.PRIMARY'").is_taken_key());
+        assert!(!taken("Duplicate entry '1' for key 'by_title'").is_taken_key());
+        assert!(error(1146, "42S02").concerns_table() && error(1142, "42000").concerns_table());
+        assert!(!error(1118, "42000").concerns_table() && !error(1226, "42000").concerns_table());
     }
 
     #[test]

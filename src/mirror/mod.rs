@@ -1,4 +1,5 @@
-//! The mirror: each user table of the store as a `kv` table in the site's own MySQL.
+//! The mirror: each user table of the store as a table in the site's own MySQL, of keys and values
+//! (`kv`), or of ordinary columns.
 //!
 //! ```text
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
@@ -6,6 +7,8 @@
 //!                     |              statement.rs the SQL
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
+//!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
+//!                     |     columns/: rows as JSON objects, the SQL of such tables
 //!                     |-- upkeep.rs: expired rows, rows set aside, idle heads
 //!                     `-- repair.rs: rows that verify/ found to be other than the store's
 //! ```
@@ -20,8 +23,12 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+mod column_rows;
+mod column_tables;
+mod columns;
 mod config;
 mod error;
+mod fill;
 mod mapping;
 mod mysql;
 mod repair;
@@ -29,11 +36,12 @@ mod rescan;
 mod session;
 mod shape;
 mod statement;
+mod table_setting;
 mod tables;
 mod upkeep;
 mod verify;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
@@ -44,10 +52,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Target};
+pub use table_setting::{DeclaredColumn, Form, TableSetting, Triggers};
 
 use crate::{
     model::{Heads, TableName},
-    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan},
+    node::{LastError, MirrorHandle, MirrorReport, Node, Rescan, WaitingTable},
 };
 use error::MirrorError;
 use repair::Repair;
@@ -160,6 +169,14 @@ impl Report {
                 None => {}
             }
         });
+    }
+
+    /// These tables will not do, for these reasons.
+    fn waits_for(&self, tables: &BTreeMap<String, String>) {
+        let waiting = tables
+            .iter()
+            .map(|(table, reason)| WaitingTable { table: table.clone(), reason: reason.clone() });
+        self.mirror.update(|mirror| mirror.waiting_tables = waiting.collect());
     }
 
     fn failed(&self, now_ms: u64, error: &MirrorError, connected: bool) {

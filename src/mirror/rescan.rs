@@ -16,14 +16,17 @@
 //! written later comes with the changes; one that is there and goes later, without a tombstone, lifts
 //! the floor, and the follower asks for another rescan.
 
+use std::sync::Arc;
+
 use tokio::task::spawn_blocking;
 
 use super::{
+    columns::{Columns, Place},
     error::MirrorError,
     mapping::Dead,
     mysql::{Cell, number},
-    session::Session,
-    statement,
+    session::{Session, read},
+    statement::{self, Param},
 };
 use crate::{
     model::{Heads, Hlc, Key, Origin, TableName, Version},
@@ -44,6 +47,13 @@ impl Session<'_> {
         let (mut rows, mut rows_deleted) = (0, 0);
         for table in &tables {
             let (looked_at, deleted) = self.rescan_table(table).await?;
+            rows += looked_at;
+            rows_deleted += deleted;
+        }
+        let mut tables: Vec<_> = self.columns.keys().cloned().collect();
+        tables.sort_unstable();
+        for table in &tables {
+            let (looked_at, deleted) = self.rescan_columns(table).await?;
             rows += looked_at;
             rows_deleted += deleted;
         }
@@ -75,6 +85,37 @@ impl Session<'_> {
                 self.begin(&self.position.clone()).await?;
                 let exact = self.tables[table].shape.key().is_exact;
                 deleted += self.delete(table, exact, &gone).await?;
+                self.commit(self.position.clone()).await?;
+            }
+            self.report.rescans(Some((table, rows)));
+            self.keep_up(None).await?;
+        }
+        Ok((rows, deleted))
+    }
+
+    /// The same of a column table.
+    pub(super) async fn rescan_columns(
+        &mut self,
+        table: &TableName,
+    ) -> Result<(u64, u64), MirrorError> {
+        let (mut rows, mut deleted) = (0, 0);
+        let mut last: Option<Vec<Param>> = None;
+        while let Some(of_table) = self.columns.get(table) {
+            let columns = Arc::clone(&of_table.columns);
+            let page = columns.keys_after(last.as_deref(), self.config.rescan_rows_max);
+            let page = self.mysql.rows(page).await?;
+            rows += page.len() as u64;
+            // What no store could have written is someone else's.
+            let places: Vec<_> = page.iter().filter_map(|row| place_of(&columns, row)).collect();
+            match page.last().map(|row| columns.params_of(row)) {
+                None => break,
+                Some(params) => last = Some(params),
+            }
+            let (node, name) = (self.node.clone(), table.clone());
+            let gone = read(move || gone_places(&node, &name, places)).await?;
+            if !gone.is_empty() {
+                self.begin(&self.position.clone()).await?;
+                deleted += self.delete_columns(table, &columns, &gone).await?;
                 self.commit(self.position.clone()).await?;
             }
             self.report.rescans(Some((table, rows)));
@@ -117,6 +158,27 @@ fn standing(row: &[Cell]) -> Option<Dead> {
             origin: Origin::from_bytes(origin.as_deref()?.try_into().ok()?),
         },
     })
+}
+
+fn place_of(columns: &Columns, row: &[Cell]) -> Option<Place> {
+    let key = columns.key_of(row).ok()?;
+    let params = columns.key_params(&key).ok()?;
+    Some(Place { key, params, version: Version::default() })
+}
+
+fn gone_places(
+    node: &Node,
+    table: &TableName,
+    places: Vec<Place>,
+) -> Result<Vec<Place>, StoreError> {
+    let (snapshot, now_ms) = (node.snapshot(), node.now_ms());
+    let mut gone = Vec::new();
+    for place in places {
+        if snapshot.get(table, &place.key)?.is_none_or(|body| !body.is_live(now_ms)) {
+            gone.push(place);
+        }
+    }
+    Ok(gone)
 }
 
 /// Those that the store has not, or has dead. They come in the order of MySQL's collation, which need

@@ -12,7 +12,7 @@
 //! scan of the store to how far the scan came, at its end to the heads of its moment.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -24,6 +24,8 @@ use tokio::{
 
 use super::{
     Config, Report,
+    column_tables::ColumnTable,
+    columns::own,
     error::MirrorError,
     mysql::{Cell, Connection, number, text},
     repair::Repair,
@@ -59,6 +61,11 @@ pub(super) struct Session<'m> {
     pub(super) tables: HashMap<TableName, Table>,
     /// The tables that lastword knows as its own.
     pub(super) known: HashSet<TableName>,
+    /// The column tables that do.
+    pub(super) columns: HashMap<TableName, ColumnTable>,
+    /// Those that do not, and why.
+    pub(super) waiting: BTreeMap<String, String>,
+    pub(super) columns_looked_at: Instant,
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
@@ -113,6 +120,9 @@ impl<'m> Session<'m> {
             position: Heads::new(),
             tables: HashMap::new(),
             known: HashSet::new(),
+            columns: HashMap::new(),
+            waiting: BTreeMap::new(),
+            columns_looked_at: Instant::now(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
             last_used: Instant::now(),
@@ -127,12 +137,17 @@ impl<'m> Session<'m> {
         self.count_rejected().await?;
         let known: Vec<_> = self.known.iter().cloned().collect();
         self.ensure_tables(&known).await?;
+        self.find_column_tables().await?;
         self.report.follows(&self.position);
 
         let mut follower = Follower::new(self.node, self.position.clone());
         loop {
+            let idle = match self.has_to_fill() {
+                true => Duration::ZERO,
+                false => self.upkeep.nothing_due_for(),
+            };
             let repair = tokio::select! {
-                goes_on = follower.changed_within(self.upkeep.nothing_due_for()) => match goes_on {
+                goes_on = follower.changed_within(idle) => match goes_on {
                     true => None,
                     false => return Ok(()),
                 },
@@ -144,7 +159,9 @@ impl<'m> Session<'m> {
             let rows;
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
-            if rows >= GATHER_ROWS_MIN {
+            if self.has_to_fill() {
+                self.fill().await?;
+            } else if rows >= GATHER_ROWS_MIN {
                 sleep(GATHER).await;
             }
         }
@@ -152,9 +169,10 @@ impl<'m> Session<'m> {
 
     /// Makes the mirror's own tables where they are missing.
     async fn own_tables(&mut self) -> Result<(), MirrorError> {
-        let names = statement::OWN_TABLES.map(|(name, _)| name);
+        let tables: Vec<_> = statement::OWN_TABLES.into_iter().chain(own::OWN_TABLES).collect();
+        let names: Vec<_> = tables.iter().map(|(name, _)| *name).collect();
         let there = self.mysql.rows(statement::table_facts(&names)).await?;
-        for (name, create) in statement::OWN_TABLES {
+        for (name, create) in tables {
             if !there.iter().any(|row| row.first().is_some_and(|cell| text(cell) == name)) {
                 self.mysql.execute(create).await?;
             }
@@ -205,6 +223,13 @@ impl<'m> Session<'m> {
             self.mysql.execute(statement::forget_table(&table)).await?;
             self.known.remove(&table);
             self.position = Heads::new();
+        }
+        for table in self.remembered().await?.into_keys() {
+            if self.config.columns_of(&table).is_none() {
+                tracing::warn!(%table, "it is no column table any more: everything is filled again");
+                self.mysql.execute(own::forget(&table)).await?;
+                self.position = Heads::new();
+            }
         }
         let take_over = statement::take_over(self.epoch, &self.position, now_ms);
         self.mysql.execute(take_over).await?;

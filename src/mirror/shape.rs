@@ -12,6 +12,30 @@ pub(super) struct TableFacts {
     pub(super) engine: Option<String>,
     pub(super) columns: Vec<ColumnFacts>,
     pub(super) indexes: Vec<IndexFacts>,
+    /// Of it, and those of others that name it.
+    pub(super) foreign_keys: Vec<ForeignKeyFacts>,
+    pub(super) triggers: Vec<TriggerFacts>,
+}
+
+/// What it says of a foreign key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ForeignKeyFacts {
+    pub(super) name: String,
+    /// Where it is declared.
+    pub(super) child: String,
+    /// What it names.
+    pub(super) parent: String,
+    /// Such as `CASCADE`.
+    pub(super) on_update: String,
+    pub(super) on_delete: String,
+}
+
+/// What it says of a trigger.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TriggerFacts {
+    pub(super) name: String,
+    /// Its body, as it was written.
+    pub(super) body: String,
 }
 
 /// What it says of a column.
@@ -20,7 +44,7 @@ pub(super) struct ColumnFacts {
     pub(super) name: String,
     /// Such as `varchar`.
     pub(super) data_type: String,
-    /// Such as `varchar(8)`.
+    /// Such as `varchar(8)`, or `enum('A','b')`.
     pub(super) column_type: String,
     pub(super) is_nullable: bool,
     /// It has a default, or MySQL computes it.
@@ -28,6 +52,34 @@ pub(super) struct ColumnFacts {
     /// Characters for text, bytes else.
     pub(super) length_max: Option<u64>,
     pub(super) collation: Option<String>,
+    /// The default as MySQL writes it down.
+    pub(super) default: Option<String>,
+    /// What it says besides, in small letters: such as `auto_increment`.
+    pub(super) extra: String,
+    pub(super) charset: Option<String>,
+    /// Of a number; of BIT its bits.
+    pub(super) digits: Option<u64>,
+    /// Of them, those behind the point.
+    pub(super) scale: Option<u64>,
+    /// Behind the seconds.
+    pub(super) fraction_digits: Option<u64>,
+}
+
+impl ColumnFacts {
+    /// Whether MySQL computes it.
+    pub(super) fn is_generated(&self) -> bool {
+        ["virtual generated", "stored generated", "persistent"]
+            .iter()
+            .any(|word| self.extra.contains(word))
+    }
+
+    /// Whether different contents are never equal to MySQL. Collations other than these take letters of
+    /// either case for equal, or spaces at the end for nothing: "a" and "a " are one key to utf8mb4_bin.
+    pub(super) fn is_exact(&self) -> bool {
+        self.collation
+            .as_deref()
+            .is_none_or(|name| name.ends_with("_nopad_bin") || name.ends_with("_0900_bin"))
+    }
 }
 
 /// What it says of an index.
@@ -154,17 +206,11 @@ impl Shape {
 
 impl Column {
     fn of(facts: &ColumnFacts) -> Column {
-        let is_text = facts.collation.is_some();
-        let collation = facts.collation.as_deref().unwrap_or_default();
-        // The other collations take letters of either case for equal, or spaces at the end for
-        // nothing: "a" and "a " are one key to utf8mb4_bin.
-        let is_exact =
-            !is_text || collation.ends_with("_nopad_bin") || collation.ends_with("_0900_bin");
         Column {
-            is_text,
+            is_text: facts.collation.is_some(),
             is_fixed: matches!(facts.data_type.as_str(), "binary" | "char"),
             length_max: facts.length_max.unwrap_or_default(),
-            is_exact,
+            is_exact: facts.is_exact(),
         }
     }
 }
@@ -252,6 +298,7 @@ pub(super) mod tests {
                 column("expires_at", "datetime(6)", true),
             ],
             indexes: vec![index("PRIMARY", true, "k"), index("expires_at", false, "expires_at")],
+            ..TableFacts::default()
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Statement {
 pub(super) enum Param {
     Null,
     Number(u64),
+    Integer(i64),
+    Double(f64),
     Bytes(Bytes),
     DateTime(DateTime),
 }
@@ -66,10 +68,17 @@ impl From<&Heads> for Param {
 }
 
 /// What every session begins with. A row that does not fit is an error, never cut; text is UTF-8;
-/// locks and idle connections end before anyone has to look for them.
+/// locks and idle connections end before anyone has to look for them. A key of 0 is 0, and no new number;
+/// rows of column tables come in any order, so none waits for a parent and none takes children along;
+/// and triggers can tell whose writes these are.
 pub(super) const SESSION: &str = "SET NAMES utf8mb4, \
-    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1, \
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
+    time_zone = '+00:00', autocommit = 1, foreign_key_checks = 0, @lastword_applying = 1, \
     innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60";
+
+/// Rows that are not there are not locked, so that no application waits to add others beside them; and
+/// each statement sees what was committed before it.
+pub(super) const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// What the server tells of itself: the largest packet it takes.
 pub(super) const PACKET_BYTES_MAX: &str = "SELECT @@max_allowed_packet";
@@ -352,11 +361,12 @@ pub(super) fn table_facts(tables: &[&str]) -> Statement {
 }
 
 /// Of their columns: table, name, data type, column type, nullable, default, extra, length,
-/// collation.
+/// collation, character set, digits, those behind the point, those behind the seconds.
 pub(super) fn column_facts(tables: &[&str]) -> Statement {
     of_tables(
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, \
-         EXTRA, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME FROM information_schema.COLUMNS",
+         EXTRA, CHARACTER_MAXIMUM_LENGTH, COLLATION_NAME, CHARACTER_SET_NAME, NUMERIC_PRECISION, \
+         NUMERIC_SCALE, DATETIME_PRECISION FROM information_schema.COLUMNS",
         " ORDER BY TABLE_NAME, ORDINAL_POSITION",
         tables,
     )
@@ -372,6 +382,33 @@ pub(super) fn index_facts(tables: &[&str]) -> Statement {
     )
 }
 
+/// Of foreign keys of theirs, or that name them: name, child, parent, on update, on delete.
+pub(super) fn foreign_key_facts(tables: &[&str]) -> Statement {
+    let names = tables.join("','");
+    Statement::new(
+        format!(
+            "SELECT CONSTRAINT_NAME, TABLE_NAME, REFERENCED_TABLE_NAME, UPDATE_RULE, DELETE_RULE \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = DATABASE() \
+             AND (TABLE_NAME IN ('{names}') OR REFERENCED_TABLE_NAME IN ('{names}')) \
+             ORDER BY TABLE_NAME, CONSTRAINT_NAME"
+        ),
+        [],
+    )
+}
+
+/// Of their triggers: table, name, body.
+pub(super) fn trigger_facts(tables: &[&str]) -> Statement {
+    let names = tables.join("','");
+    Statement::new(
+        format!(
+            "SELECT EVENT_OBJECT_TABLE, TRIGGER_NAME, ACTION_STATEMENT \
+             FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() \
+             AND EVENT_OBJECT_TABLE IN ('{names}') ORDER BY EVENT_OBJECT_TABLE, TRIGGER_NAME"
+        ),
+        [],
+    )
+}
+
 /// Table names are plain: they may stand in the text.
 fn of_tables(select: &str, order: &str, tables: &[&str]) -> Statement {
     let names = tables.join("','");
@@ -379,6 +416,7 @@ fn of_tables(select: &str, order: &str, tables: &[&str]) -> Statement {
     Statement::new(format!("{select} WHERE {place} ('{names}'){order}"), [])
 }
 
+/// `what`, so many times.
 pub(super) fn repeat(sql: &mut String, what: &str, between: &str, times: usize) {
     for at in 0..times {
         if at > 0 {

@@ -1,12 +1,12 @@
 //! The mirrored tables in MySQL: made where they are missing, looked at before they are used.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     error::MirrorError,
     mysql::{Cell, Connection, number, text},
     session::{Expiry, Session, Table},
-    shape::{ColumnFacts, IndexFacts, Shape, TableFacts},
+    shape::{ColumnFacts, ForeignKeyFacts, IndexFacts, Shape, TableFacts, TriggerFacts},
     statement,
 };
 use crate::model::TableName;
@@ -65,7 +65,7 @@ impl Session<'_> {
     }
 
     /// What MySQL says of the tables that are there.
-    async fn facts(
+    pub(super) async fn facts(
         &mut self,
         tables: &[TableName],
     ) -> Result<HashMap<String, TableFacts>, MirrorError> {
@@ -102,25 +102,53 @@ pub(super) async fn facts(
     for ((table, _), index) in indexes {
         facts.entry(table).or_default().indexes.push(index);
     }
+    for row in mysql.rows(statement::foreign_key_facts(&names)).await? {
+        let [name, child, parent, on_update, on_delete] = &row[..] else { continue };
+        let key = ForeignKeyFacts {
+            name: text(name),
+            child: text(child),
+            parent: text(parent),
+            on_update: text(on_update),
+            on_delete: text(on_delete),
+        };
+        for table in BTreeSet::from([&key.child, &key.parent]) {
+            if let Some(facts) = facts.get_mut(table) {
+                facts.foreign_keys.push(key.clone());
+            }
+        }
+    }
+    for row in mysql.rows(statement::trigger_facts(&names)).await? {
+        let [table, name, body] = &row[..] else { continue };
+        let trigger = TriggerFacts { name: text(name), body: text(body) };
+        facts.entry(text(table)).or_default().triggers.push(trigger);
+    }
     Ok(facts)
 }
 
 fn column_facts(row: &[Cell]) -> Option<(String, ColumnFacts)> {
-    let [table, name, data_type, column_type, nullable, default, extra, length, collation] = row
+    let [table, name, data_type, column_type, nullable, default, extra, length, rest @ ..] = row
     else {
         return None;
     };
+    let [collation, charset, digits, scale, fraction_digits] = rest else { return None };
+    let some_text = |cell: &Cell| cell.is_some().then(|| text(cell));
     let extra = text(extra).to_ascii_lowercase();
     let column = ColumnFacts {
         name: text(name),
         data_type: text(data_type).to_ascii_lowercase(),
-        column_type: text(column_type).to_ascii_lowercase(),
+        column_type: text(column_type),
         is_nullable: text(nullable).eq_ignore_ascii_case("yes"),
         has_default: default.is_some()
             || extra.contains("auto_increment")
             || extra.contains("generated"),
         length_max: number(length),
-        collation: collation.is_some().then(|| text(collation)),
+        collation: some_text(collation),
+        default: some_text(default),
+        extra,
+        charset: some_text(charset),
+        digits: number(digits),
+        scale: number(scale),
+        fraction_digits: number(fraction_digits),
     };
     Some((text(table), column))
 }

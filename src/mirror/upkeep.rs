@@ -1,12 +1,14 @@
 //! What is due by time: expired rows leave, rows set aside are tried again, idle heads are
 //! written down.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     Config,
+    apply::in_powers_of_two,
+    columns::{Columns, Place, own},
     error::MirrorError,
     mysql::{Cell, first_number, number},
     session::{Expiry, Session, read},
@@ -28,6 +30,7 @@ pub(super) struct Upkeep {
     retry_wait: Duration,
     /// The place in `_lastword_rejected` behind which rows are tried next.
     retry_after: (Vec<u8>, Vec<u8>),
+    is_retrying: bool,
 }
 
 impl Upkeep {
@@ -39,6 +42,7 @@ impl Upkeep {
             retry_at: now,
             retry_wait: config.rejected_retry_min,
             retry_after: Default::default(),
+            is_retrying: false,
         }
     }
 
@@ -52,6 +56,13 @@ impl Upkeep {
     pub(super) fn retry_now(&mut self) {
         self.retry_at = Instant::now();
         self.retry_after = Default::default();
+    }
+
+    /// Rows were written that may have been in the way of rows set aside.
+    pub(super) fn retry_soon(&mut self) {
+        if !self.is_retrying {
+            self.retry_now();
+        }
     }
 
     /// Rows were set aside just now: to try them again at once would be in vain.
@@ -69,8 +80,12 @@ impl Session<'_> {
             self.upkeep.sweep_at = now + SWEEP_EVERY;
             self.sweep().await?;
         }
-        if self.rejected_rows > 0 && now >= self.upkeep.retry_at {
+        // Within a delta later rows would come before earlier ones of the same keys.
+        if heads.is_some() && self.rejected_rows > 0 && now >= self.upkeep.retry_at {
             self.retry_rejected().await?;
+        }
+        if heads.is_some() && self.columns_looked_at.elapsed() >= self.config.columns_check {
+            self.find_column_tables().await?;
         }
         if self.last_used.elapsed() >= self.config.heartbeat {
             self.heartbeat(heads).await?;
@@ -118,6 +133,44 @@ impl Session<'_> {
                     self.upkeep.sweep_at = Instant::now();
                 } else {
                     self.next_expiry(&table).await?;
+                }
+            }
+        }
+        self.sweep_columns().await
+    }
+
+    /// The same of column tables, whose times stand in a table of their own.
+    async fn sweep_columns(&mut self) -> Result<(), MirrorError> {
+        let now_ms = self.node.now_ms();
+        let tables: Vec<_> = self
+            .columns
+            .iter()
+            .filter(|(_, table)| match table.expiry {
+                Expiry::Unknown => true,
+                Expiry::Never => false,
+                Expiry::At(ms) => ms <= now_ms,
+            })
+            .map(|(name, table)| (name.clone(), Arc::clone(&table.columns)))
+            .collect();
+        for (table, columns) in tables {
+            let rows = self.mysql.rows(own::expired(&table, now_ms, SWEEP_ROWS_MAX)).await?;
+            let keys: Vec<_> =
+                rows.iter().filter_map(|row| Key::new(row.first()?.clone()?).ok()).collect();
+            let places: Vec<_> = keys.iter().filter_map(|key| place_of(&columns, key)).collect();
+            if !keys.is_empty() {
+                self.begin(&self.position.clone()).await?;
+                self.delete_columns(&table, &columns, &places).await?;
+                for some in in_powers_of_two(&keys.iter().collect::<Vec<_>>()) {
+                    self.mysql.execute(own::forget_expiries(&table, some)).await?;
+                }
+                self.commit(self.position.clone()).await?;
+            }
+            if keys.len() == SWEEP_ROWS_MAX {
+                self.upkeep.sweep_at = Instant::now();
+            } else {
+                let next = first_number(&self.mysql.rows(own::next_expiry(&table)).await?);
+                if let Some(of_table) = self.columns.get_mut(&table) {
+                    of_table.expiry = next.map_or(Expiry::Never, Expiry::At);
                 }
             }
         }
@@ -170,7 +223,10 @@ impl Session<'_> {
         })
         .await?;
         let before = self.rejected_rows;
-        self.apply(rows, self.position.clone()).await?;
+        self.upkeep.is_retrying = true;
+        let applied = self.apply(rows, self.position.clone()).await;
+        self.upkeep.is_retrying = false;
+        applied?;
 
         let wait = if self.rejected_rows < before {
             self.upkeep.retry_wait = self.config.rejected_retry_min;
@@ -195,6 +251,11 @@ fn place(row: &[Cell]) -> Option<(TableName, Key, Version)> {
             origin: Origin::from_bytes(origin.as_deref()?.try_into().ok()?),
         },
     ))
+}
+
+fn place_of(columns: &Columns, key: &Key) -> Option<Place> {
+    let params = columns.key_params(key).ok()?;
+    Some(Place { key: key.clone(), params, version: Version::default() })
 }
 
 /// In place of a row that the store no longer has.

@@ -84,6 +84,7 @@ pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
     Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
+    WaitingTable,
 };
 pub use restore::RestoreError;
 pub use status::{

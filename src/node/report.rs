@@ -89,6 +89,15 @@ pub struct Rescan {
     pub rows: u64,
 }
 
+/// A MySQL table that will not do, while others go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingTable {
+    /// Its name, which may be none of a table of the store.
+    pub table: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
 /// How the mirror is.
 #[derive(Clone, Debug, Default)]
 pub struct MirrorReport {
@@ -102,6 +111,8 @@ pub struct MirrorReport {
     pub position: Option<Heads>,
     /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
     pub rescan: Option<Rescan>,
+    /// Column tables that wait for someone to mend them.
+    pub waiting_tables: Vec<WaitingTable>,
     /// Rows written to MySQL since the start.
     pub rows_applied: u64,
     /// Rows that stand in `_lastword_rejected`.

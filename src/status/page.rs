@@ -173,6 +173,9 @@ fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
         let rows = Count(rescan.rows);
         row(html, "Rescanning", format_args!("table {}, {rows} rows so far", rescan.table))?;
     }
+    for waiting in &mirror.report.waiting_tables {
+        row(html, "Waiting", Text(&waiting.reason))?;
+    }
     row(html, "Rows applied", Count(mirror.report.rows_applied))?;
     row(html, "Rows rejected", Alarm(mirror.report.rows_rejected))?;
     if !mirror.report.last_rejected_reason.is_empty() {

@@ -431,9 +431,7 @@ impl<'t> Transaction<'t> {
         }
         let kept = self.kept_knowledge(place)?;
         let mut merged = merge(&local, kept.as_ref(), &row.body);
-        if merged.winner == Winner::Incoming
-            && self.cluster.is_from_outside(self.origin, local.version())
-        {
+        if merged.winner == Winner::Incoming && self.is_from_outside(place, local.version())? {
             // Its writer says to have seen everything up to some stamp: not this.
             let (ours, theirs) = (local.version(), row.body.version());
             merged.conflict = ours.origin != theirs.origin
@@ -459,6 +457,16 @@ impl<'t> Transaction<'t> {
             Winner::Local => report.passed_over += 1,
         }
         Ok(())
+    }
+
+    /// Whether a row that stands here is none that others can have seen: it comes from before this store was
+    /// let in, and has not been written anew yet.
+    fn is_from_outside(&self, place: &[u8], version: Version) -> Result<bool, StoreError> {
+        if !self.cluster.renewing {
+            return Ok(self.cluster.is_from_outside(self.origin, version));
+        }
+        let awaited = self.batch.get(Space::Renew, place)?;
+        Ok(awaited.is_some_and(|awaited| awaited[..] == codec::change_key(version)))
     }
 
     fn put_peers(
@@ -492,11 +500,16 @@ impl<'t> Transaction<'t> {
 
     /// Takes note of a row of a system table that stands now.
     fn learn(&mut self, row: &Row) {
+        let own = self.origin;
+        let is_admitted = self.cluster.members.get(own).is_some_and(|own| own.admission.is_some());
         if !self.cluster.to_mut().members.learn(row) {
             return;
         }
         // An admitted store stamps above its admission only: what it wrote before comes anew.
         if let Some((origin, admission)) = admission_in(row) {
+            if origin == own && !is_admitted && self.cluster.joining.is_none() {
+                self.hear_of_own_admission(row.body.version().origin, admission);
+            }
             self.heads.raise(origin, admission);
         }
     }

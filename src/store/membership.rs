@@ -179,8 +179,9 @@ impl Transaction<'_> {
         }
         // Whatever the newcomer wrote lies below its admission.
         self.clock.observe(head);
-        self.write_system(&member_row(newcomer, site, role))?;
+        // The admission first: nobody who has a part of this knows the one without the other.
         self.write_system(&admission_row(newcomer, self.origin))?;
+        self.write_system(&member_row(newcomer, site, role))?;
         if let (Some(earlier), Some(Standing::Member)) = (earlier, earlier_standing) {
             // Behind the admission: who hears of the one knows of the other, and closes the earlier origin
             // with the newcomer's word only.
@@ -245,18 +246,33 @@ impl Transaction<'_> {
         for row in rows.iter().filter(|row| is_of(row, own) || is_of_removal(row)) {
             self.merge_row(row, &mut report)?;
         }
-        let joining = Joining { sponsor, admission, pulled: false };
-        self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
-        self.batch.remove(Space::State, tables::STATE_ASKED);
         // A sponsor tells of those alone which it has closed.
         let removals = rows.iter().filter(|row| row.table == MEMBER_TABLES.removals);
         let closed = removals.filter_map(|row| row.key.as_slice().try_into().ok());
+        let closed: Vec<_> = closed.map(Origin::from_bytes).collect();
+        self.begin_joining(sponsor, admission, &closed);
+        Ok(Ok(()))
+    }
+
+    /// This store was admitted while it still met founders freely, and hears of that by way of them: the
+    /// others hold what it wrote up to the admission for known, and it must be written anew as well.
+    pub(super) fn hear_of_own_admission(&mut self, sponsor: Origin, admission: Hlc) {
+        let is_closed = |origin: &Origin| self.heads.get(*origin).is_closed();
+        let origins = self.cluster.members.iter().map(|(origin, _)| origin);
+        let closed: Vec<_> = origins.filter(is_closed).collect();
+        self.begin_joining(sponsor, admission, &closed);
+    }
+
+    fn begin_joining(&mut self, sponsor: Origin, admission: Hlc, closed: &[Origin]) {
+        let joining = Joining { sponsor, admission, pulled: false };
+        self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
+        self.batch.remove(Space::State, tables::STATE_ASKED);
         let outside: Heads = closed
-            .map(Origin::from_bytes)
+            .iter()
             .filter_map(|origin| {
-                let reached = self.cluster.members.get(origin)?.reached_up_to();
+                let reached = self.cluster.members.get(*origin)?.reached_up_to();
                 // An origin of which nobody ever had anything counts too.
-                Some((origin, reached.max(Hlc::from_bits(1))))
+                Some((*origin, reached.max(Hlc::from_bits(1))))
             })
             .collect();
         self.batch.put(Space::State, tables::STATE_OUTSIDE, &outside.to_bytes());
@@ -264,7 +280,18 @@ impl Transaction<'_> {
         cluster.outside = outside;
         cluster.joining = Some(joining);
         cluster.asked = false;
-        Ok(Ok(()))
+    }
+
+    /// A reconciliation was claimed: where it brought the admission, this store has all from before it.
+    pub(super) fn note_pulled(&mut self) {
+        if let Some(joining) = self.cluster.joining
+            && !joining.pulled
+            && self.heads.get(joining.sponsor) >= joining.admission
+        {
+            let joining = Joining { pulled: true, ..joining };
+            self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
+            self.cluster.to_mut().joining = Some(joining);
+        }
     }
 
     /// Every member is known to have claimed the admission: this store is one of them.
@@ -280,12 +307,7 @@ impl Transaction<'_> {
 
     /// Does what is due: see the head of this file.
     pub(super) fn upkeep(&mut self) -> Result<(), StoreError> {
-        if let Some(joining) = self.cluster.joining {
-            if !joining.pulled && self.heads.get(joining.sponsor) >= joining.admission {
-                let joining = Joining { pulled: true, ..joining };
-                self.batch.put(Space::State, tables::STATE_JOINING, &joining.to_bytes());
-                self.cluster.to_mut().joining = Some(joining);
-            }
+        if self.cluster.joining.is_some() {
             return Ok(());
         }
         if self.cluster.renewing {
@@ -371,7 +393,7 @@ fn earlier_to_remove(cluster: &Cluster, own: Origin, heads: &Heads) -> Option<Sy
 pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
     let (cluster, heads): (_, &Heads) = (&published.cluster, &published.heads);
     match cluster.joining {
-        Some(joining) => !joining.pulled && heads.get(joining.sponsor) >= joining.admission,
+        Some(_) => false,
         None if cluster.asked || cluster.waits_for_admission(own) => false,
         None => {
             cluster.renewing

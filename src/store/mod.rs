@@ -340,7 +340,7 @@ impl Store {
     /// anyone since: it may lack nearly all.
     #[must_use]
     pub fn awaits_first_delta(&self) -> bool {
-        self.shared.awaits_first_delta.load(Ordering::Relaxed)
+        self.shared.awaits_first_delta.load(Ordering::Acquire)
     }
 
     /// What this store has incorporated; every stamp is durable, or below a durable ceiling.

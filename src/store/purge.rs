@@ -96,6 +96,7 @@ impl Transaction<'_> {
             }
         }
         self.claim(&end.claim);
+        self.note_pulled();
         for (origin, hlc) in end.floor.iter() {
             if self.cluster.floor.get(origin) < hlc {
                 self.cluster.to_mut().floor.raise(origin, hlc);

@@ -221,11 +221,12 @@ impl Writer {
         self.log.append(batch.record())?;
 
         self.ceiling = ceiling;
-        if is_first_delta {
-            self.store.shared.awaits_first_delta.store(false, Ordering::Relaxed);
-        }
         let rows = batch.into_memory(&published.view.memories[0], sequence)?;
         self.store.publish(heads, names, cluster, Some(sequence));
+        if is_first_delta {
+            // Whoever is told that this store is ready finds the rows.
+            self.store.shared.awaits_first_delta.store(false, Ordering::Release);
+        }
         // This commit stands, whatever becomes of that.
         self.moved = self.move_where_due(sequence);
         Ok(Applied { outcomes, rows, rows_removed, heads: self.store.heads(), committed: true })

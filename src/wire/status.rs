@@ -4,7 +4,7 @@ use super::{proto, rows::timestamp_out};
 use crate::{
     node::{
         ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorStatus, NodeStatus,
-        PeerStatus,
+        PeerStatus, WaitingTable,
     },
     protocol::Standing,
 };
@@ -149,6 +149,12 @@ impl From<MirrorStatus> for proto::MirrorStatus {
             connects: mirror.report.connects,
             rescan_table,
             rescan_rows,
+            waiting_tables: mirror
+                .report
+                .waiting_tables
+                .into_iter()
+                .map(|WaitingTable { table, reason }| proto::WaitingTable { table, reason })
+                .collect(),
         }
     }
 }

@@ -167,5 +167,7 @@ async fn system_tables_stay_in_the_store() {
     let members = TableName::of_any("_members").unwrap();
     assert!(world.node.snapshot().has_table(&members));
     let tables: Vec<_> = mariadb.sql(database, "SHOW TABLES").into_iter().flatten().collect();
-    assert_eq!(tables, ["_lastword_mirror", "_lastword_rejected", "_lastword_tables", "t"]);
+    // Its own aside.
+    let mirrored: Vec<_> = tables.iter().filter(|name| !name.starts_with("_lastword_")).collect();
+    assert_eq!(mirrored, ["t"], "{tables:?}");
 }

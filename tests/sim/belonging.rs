@@ -134,6 +134,13 @@ impl Cluster {
                 !self.sites.iter().any(|site| site.origin() == *origin && there(site))
             })
             .collect();
+        // A removal that was ordered by one who was removed itself, before anybody could claim the order,
+        // is ordered once more.
+        let heads = snapshot.heads();
+        let is_open = |origin: &Origin| !heads.get(*origin).is_closed();
+        let removed = snapshot.members().iter().filter(|(_, member)| member.removal.is_some());
+        let gone: Vec<Origin> =
+            removed.map(|(origin, _)| origin).filter(is_open).chain(gone).collect();
         let by = self.sites[site].name();
         for origin in &gone {
             if let Some(stuck) = self.sites.iter_mut().find(|site| site.origin() == *origin) {
@@ -190,8 +197,9 @@ impl Cluster {
 
     /// Rows are gone from a store without a tombstone.
     pub(super) fn note_removed(&mut self, site: usize, requests: &[Request]) -> Step {
-        let honest: Vec<u64> = self.sites.iter().map(|site| site.now_ms(self.now_ms)).collect();
-        let least_ms = honest.into_iter().min().expect("a site");
+        // Nobody reads at a site that was removed.
+        let counts = self.sites.iter().filter(|site| !site.removed);
+        let least_ms = counts.map(|site| site.now_ms(self.now_ms)).min().unwrap_or(self.now_ms);
         let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
         let (own, store) = (self.sites[site].origin(), self.sites[site].store());
         let snapshot = store.snapshot();

@@ -230,6 +230,23 @@ impl Oracle {
             || place.0.is_system()
     }
 
+    /// The same, of those admissions that came to one of these sites: that of a site which was removed before
+    /// it told anybody never was.
+    fn comes_anew(&self, sites: &[usize], place: &Place, version: Version) -> bool {
+        let came = |at: &Version| {
+            let met = |site: &usize| {
+                self.views[*site]
+                    .met
+                    .get(&self.writes[at].place)
+                    .is_some_and(|met| met.contains(at))
+            };
+            sites.iter().any(met)
+        };
+        self.admissions()
+            .any(|(origin, at)| origin == version.origin && version.hlc <= at.hlc && came(&at))
+            || place.0.is_system()
+    }
+
     fn admissions(&self) -> impl Iterator<Item = (Origin, Version)> {
         let admission = |(version, write): (&Version, &Write)| {
             (write.place.0 == MEMBER_TABLES.admissions).then(|| {
@@ -348,6 +365,7 @@ impl Oracle {
                 )));
             }
         }
+        let sites: Vec<usize> = stores.iter().map(|(site, _)| *site).collect();
         // What somebody who is left has held, or claims: the rest was lost with its site.
         let held = |version: &Version, write: &Write| {
             let claims = store.heads().get(version.origin);
@@ -356,16 +374,24 @@ impl Oracle {
             });
             let is_claimed = version.hlc <= claims
                 && !claims.is_closed()
-                && !self.is_from_before_admission(&write.place, *version);
+                && !self.comes_anew(&sites, &write.place, *version);
             is_held || is_claimed
         };
         let mut last_words: BTreeMap<&Place, Version> = BTreeMap::new();
+        let mut to_renew: Vec<(&Place, Version)> = Vec::new();
         for (version, write) in self.writes.iter().filter(|(version, write)| held(version, write)) {
-            if self.is_from_before_admission(&write.place, *version) {
+            if self.comes_anew(&sites, &write.place, *version) {
+                to_renew.push((&write.place, *version));
                 continue;
             }
             // In the order of versions: the last one stays.
             last_words.insert(&write.place, *version);
+        }
+        let may_be_gone = |place: &Place, version| place.0.is_system() || self.may_die(version);
+        if let Some((place, version)) = to_renew.into_iter().find(|(place, version)| {
+            !last_words.contains_key(*place) && !may_be_gone(place, *version)
+        }) {
+            return Err(Violation(format!("{version} of {place:?} never came anew")));
         }
         for row in first.iter().filter(|row| !row.table.is_system()) {
             let version = last_words.remove(&place_of(row));
@@ -403,8 +429,11 @@ impl Oracle {
             if others().next().is_none() || write.place.0.is_system() {
                 continue;
             }
-            let followed = others()
-                .any(|(other, by)| self.follows(*other, *version) || by.heads.includes(*version));
+            // A claim up to an admission says nothing of what was written before it.
+            let counts = !self.is_from_before_admission(&write.place, *version);
+            let followed = others().any(|(other, by)| {
+                self.follows(*other, *version) || counts && by.heads.includes(*version)
+            });
             // Two deletes have equal values: one stands for the other, without a record.
             let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
             if !followed && !stood_for && !recorded.contains(version) {

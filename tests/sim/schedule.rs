@@ -435,8 +435,10 @@ impl History {
         if self.plan.members {
             self.settle(3 * left.len())?;
             // An operator removes who is gone for good, or cannot come in for want of such a one.
-            while self.cluster.remove_the_gone()? {
-                self.settle(2 * left.len())?;
+            for _ in 0..3 {
+                if self.cluster.remove_the_gone()? {
+                    self.settle(2 * left.len())?;
+                }
             }
             for &site in &left {
                 self.cluster.purge(site)?;

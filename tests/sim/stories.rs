@@ -141,6 +141,28 @@ impl Stage {
         (link, usize::from(cluster.links[link].ends[0].site != from))
     }
 
+    /// With true clocks, and rows going these ways, a site becomes a member, and all have the same.
+    fn comes_in(&mut self, site: usize, ways: &[(usize, usize)]) -> Result<(), Violation> {
+        self.0.cut_where(|_| true);
+        self.0.calm_down();
+        for round in 0..6 {
+            for site in 0..if round < 4 { self.0.sites.len() } else { 0 } {
+                self.advance(site)?;
+            }
+            for &(from, to) in ways {
+                self.pull(from, to, None)?;
+                if !self.0.links.is_empty() {
+                    self.tell(from, to)?;
+                }
+            }
+            self.0.cut_where(|_| true);
+        }
+        if !self.0.members().contains(&site) {
+            return Err(Violation(format!("site {site} never comes in")));
+        }
+        self.0.check_end()
+    }
+
     /// A node stops and starts again; its store loses nothing.
     fn restart(&mut self, site: usize) {
         self.0.crash(site);
@@ -264,6 +286,64 @@ pub(crate) fn who_is_not_heard_of_holds_up(rule: Rule) -> Result<(), Violation> 
     stage.pull(1, 0, None)?;
     stage.0.purge(1)?;
     stage.0.check_stores()
+}
+
+/// 0 knows somebody whom 1 does not, and has acknowledged the seal, which 1 hears of in a delta that
+/// breaks before the rest. What 1 has deleted that one may have written.
+pub(crate) fn acknowledgement_counts_once_it_is_claimed(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::new(rule, 2);
+    stage.0.found_site()?;
+    stage.put(2, "row")?;
+    stage.delete(1, "row")?;
+    stage.pull(1, 0, None)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    let (link, _) = stage.link(0, 2);
+    stage.deliver_all(link)?;
+    stage.0.seal(1)?;
+    stage.advance(1)?;
+    stage.pull(1, 0, None)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, Some(1))?;
+    stage.0.purge(1)?;
+    stage.pull(0, 1, None)?;
+    stage.pull(2, 1, None)?;
+    stage.0.check_stores()
+}
+
+/// A newcomer has said hello to 0, and writes before it asks. 1, whose clock is fast, admits it above
+/// that, which it does not hear; 0, whose clock is slow, would admit it below.
+pub(crate) fn admission_lies_above_all_that_was_stamped(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 2)?;
+    (stage.0.sites[0].skew_ms, stage.0.sites[1].skew_ms) = (-2_000, 2_000);
+    // Past what was reserved while the clocks were true.
+    stage.0.now_ms += 60_000;
+    stage.0.found_site()?;
+    let (slow, end) = stage.link(0, 2);
+    stage.0.deliver(slow, end)?;
+    stage.put(2, "row")?;
+    let (fast, end) = stage.link(1, 2);
+    stage.0.deliver(fast, end)?;
+    stage.0.deliver(fast, 1 - end)?;
+    stage.0.deliver(fast, end)?;
+    stage.0.cut(fast);
+    let (slow, _) = stage.link(0, 2);
+    stage.deliver_all(slow)?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])
+}
+
+/// A newcomer has said hello to 0, and writes before it asks. The admission lies below that, and is of
+/// no use the next time either.
+pub(crate) fn an_old_admission_is_not_given_again(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 2)?;
+    stage.0.sites[0].skew_ms = -2_000;
+    stage.0.now_ms += 60_000;
+    stage.0.found_site()?;
+    let (slow, end) = stage.link(0, 2);
+    stage.0.deliver(slow, end)?;
+    stage.put(2, "row")?;
+    stage.deliver_all(slow)?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0)])
 }
 
 /// A floor is taken over while links are open: it counts for each delta, not when a link begins.

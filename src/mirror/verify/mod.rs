@@ -46,6 +46,8 @@ use kv::Kv;
 /// Each read is of one moment, or of a snapshot that stays.
 const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 
+/// How long a mirror may take to begin that nothing keeps from it.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
 /// How long a table may take to come: the mirror may be about to make it.
 const TABLE_WAIT_MAX: Duration = Duration::from_secs(2);
 const TABLE_AGAIN: Duration = Duration::from_millis(50);
@@ -76,9 +78,7 @@ async fn verify(
     progress: &watch::Sender<MirrorVerifyProgress>,
     repairs: &mpsc::Sender<Repair>,
 ) -> Result<MirrorVerified, Failed> {
-    if let Some(reason) = not_begun(node) {
-        return Err(Failed::NotBegun(reason));
-    }
+    begun(node).await?;
     let mut mysql = Connection::open(config).await?;
     mysql.execute(SESSION).await?;
     let tables = tables(node, &mut mysql, options).await?;
@@ -133,13 +133,21 @@ async fn shape(
     }
 }
 
-/// Why MySQL cannot be asked yet: the mirror itself has not come so far.
-fn not_begun(node: &Node) -> Option<String> {
-    let report = node.reports().mirror()?;
-    match (report.position, report.last_error) {
-        (Some(_), _) => None,
-        (None, Some(error)) => Some(format!("the mirror has not begun yet: {}", error.message)),
-        (None, None) => Some("the mirror has not begun yet: try again".to_owned()),
+/// Waits until the mirror itself has come so far that MySQL can be asked; not where it says why it has not.
+async fn begun(node: &Node) -> Result<(), Failed> {
+    let began = Instant::now();
+    loop {
+        let Some(report) = node.reports().mirror() else { return Ok(()) };
+        let why = match (report.position, report.last_error) {
+            (Some(_), _) => return Ok(()),
+            (None, Some(error)) => error.message,
+            (None, None) if began.elapsed() >= BEGIN_MAX => "try again".to_owned(),
+            (None, None) => {
+                sleep(TABLE_AGAIN).await;
+                continue;
+            }
+        };
+        return Err(Failed::NotBegun(format!("the mirror has not begun yet: {why}")));
     }
 }
 

@@ -21,7 +21,7 @@ use lastword::{
 };
 use lastword_bench::inputs::{
     Disks, NOW_MS, OWN, PEER, Rows, Site, frame_in, frame_out, json_rows, key, merge_of,
-    peers_rows, peers_stamp, puts, puts_of_edition, table, value,
+    peers_rows, peers_stamp, puts, puts_of_edition, puts_that_expire, table, value,
 };
 use prost::Message;
 
@@ -56,6 +56,7 @@ pub(crate) const CASES: &[Case] = &[
     case("bulk_request", "row of a BulkWriteRequest's bytes -> mutations", 100, 64, bulk_request),
     case("put_new", "new row, 64 a commit", 30, GROUP_ROWS, put_new),
     case("put_over", "row put over one in redb, 64 a commit", 30, GROUP_ROWS, put_over),
+    case("put_expiring", "new row that expires, 64 a commit", 30, GROUP_ROWS, put_expiring),
     case("move", "row moved from memory into redb", 1, MOVED_ROWS, move_rows),
     case("encode", "row read for one peer -> frame's bytes", 100, GROUP_ROWS, encode),
     case("encode_shared", "row committed -> another peer's frame", 120, GROUP_ROWS, encode_shared),
@@ -128,6 +129,11 @@ fn put_message(number: u64) -> proto::PutRequest {
 
 fn put_new(rounds: usize) -> Round {
     let groups = groups(BASE_ROWS, rounds).map(puts).collect();
+    commits(Site::with_rows(Rows::InMemory, BASE_ROWS), groups)
+}
+
+fn put_expiring(rounds: usize) -> Round {
+    let groups = groups(BASE_ROWS, rounds).map(puts_that_expire).collect();
     commits(Site::with_rows(Rows::InMemory, BASE_ROWS), groups)
 }
 

@@ -1,0 +1,287 @@
+//! The column tables of the database: found, judged, watched.
+//!
+//! One that will not do waits alone, with the reason in the status, and everything else goes on. Its rows
+//! are passed over meanwhile, so once it does it is filled anew from the store. The same goes for one that
+//! was altered or dropped. All of them are looked at once in a while.
+//!
+//! ```text
+//! never seen --> empty? --> not filled --> filled <--> changes are applied
+//!                  `--> waits     ^----------' altered, dropped, does not do
+//! ```
+//!
+//! **Invariant.** `filled` in `_lastword_columns` is 1 only where MySQL holds, of every row of the store at or
+//! below the checkpoint, that version or a later one: it becomes 0 before rows are passed over.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    columns::{self, Columns, own},
+    error::MirrorError,
+    mysql::{number, text},
+    session::{Expiry, Session, read},
+    shape::TableFacts,
+    table_setting::{Form, TableSetting},
+    tables::TABLES_ASKED_MAX,
+};
+use crate::{
+    model::{Key, TableName},
+    store::ScanRange,
+};
+
+/// A column table that does.
+#[derive(Clone, Debug)]
+pub(super) struct ColumnTable {
+    pub(super) columns: Arc<Columns>,
+    pub(super) expiry: Expiry,
+    pub(super) filling: Filling,
+}
+
+/// Whether a table lacks rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Filling {
+    /// Rows of the store behind this key; `None`: all.
+    Behind(Option<Key>),
+    /// None.
+    Done,
+}
+
+/// What `_lastword_columns` says of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered {
+    is_filled: bool,
+    definition: String,
+}
+
+impl Session<'_> {
+    /// Finds the column tables that the settings name and MySQL has, and judges them.
+    pub(super) async fn find_column_tables(&mut self) -> Result<(), MirrorError> {
+        self.columns_looked_at = Instant::now();
+        let settings = &self.config.tables;
+        let mut tables: BTreeSet<TableName> = settings
+            .iter()
+            .filter(|setting| setting.form == Form::Columns)
+            .filter_map(|setting| TableName::of_client(&setting.name).ok())
+            .collect();
+        let mut misnamed = Vec::new();
+        let all = |setting: &TableSetting| {
+            setting.name == TableSetting::ALL && setting.form == Form::Columns
+        };
+        if settings.iter().any(all) {
+            for row in self.mysql.rows(own::base_tables()).await? {
+                let name = row.first().map(text).unwrap_or_default();
+                match TableName::of_client(&name) {
+                    Ok(table) if self.config.columns_of(&table).is_some() => {
+                        tables.insert(table);
+                    }
+                    Ok(_) => {}
+                    Err(error) => misnamed.push((name, error.to_string())),
+                }
+            }
+        }
+        tables.extend(self.columns.keys().cloned());
+        let waiting = self.waiting.keys().filter_map(|name| TableName::of_client(name).ok());
+        tables.extend(waiting.filter(|table| self.config.columns_of(table).is_some()));
+        let tables: Vec<_> = tables.into_iter().collect();
+        self.judge(&tables).await?;
+        self.waiting.retain(|name, _| TableName::of_client(name).is_ok());
+        for (name, reason) in misnamed {
+            self.waiting.insert(name, reason);
+        }
+        self.report.waits_for(&self.waiting);
+        Ok(())
+    }
+
+    /// Looks at those among these tables that nobody looked at in this session.
+    pub(super) async fn ensure_columns(&mut self, tables: &[TableName]) -> Result<(), MirrorError> {
+        let new: Vec<_> = tables
+            .iter()
+            .filter(|table| !self.columns.contains_key(*table))
+            .filter(|table| !self.waiting.contains_key(table.as_str()))
+            .cloned()
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.judge(&new).await?;
+        self.report.waits_for(&self.waiting);
+        Ok(())
+    }
+
+    /// A table will not do from here on, until it is judged again. Not within a transaction.
+    pub(super) async fn pause(
+        &mut self,
+        table: &TableName,
+        reason: String,
+    ) -> Result<(), MirrorError> {
+        self.mysql.execute(own::unfill(table)).await?;
+        self.columns.remove(table);
+        let before = self.waiting.insert(table.to_string(), reason.clone());
+        if before.as_ref() != Some(&reason) {
+            tracing::warn!(%table, reason, "the table waits, the others go on");
+        }
+        self.report.waits_for(&self.waiting);
+        Ok(())
+    }
+
+    async fn judge(&mut self, tables: &[TableName]) -> Result<(), MirrorError> {
+        let remembered = self.remembered().await?;
+        for some in tables.chunks(TABLES_ASKED_MAX) {
+            let mut facts = self.facts(some).await?;
+            for table in some {
+                let facts = facts.remove(table.as_str());
+                let remembered = remembered.get(table);
+                match self.judge_one(table, facts, remembered).await? {
+                    Ok(found) => {
+                        if self.waiting.remove(table.as_str()).is_some() {
+                            tracing::info!(%table, "the table will do, and is filled");
+                        }
+                        self.columns.insert(table.clone(), found);
+                    }
+                    Err(reason) => self.pause(table, reason).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge_one(
+        &mut self,
+        table: &TableName,
+        facts: Option<TableFacts>,
+        remembered: Option<&Remembered>,
+    ) -> Result<Result<ColumnTable, String>, MirrorError> {
+        let config = self.config;
+        let Some(setting) = config.columns_of(table) else {
+            return Ok(Err(format!("table {table}: it has no [[table]] any more")));
+        };
+        if self.known.contains(table) {
+            return Ok(Err(format!(
+                "table {table}: it is one of keys and values that lastword made: DROP it, and it \
+                 is made of columns; or give it a [[table]] with mirror = \"kv\""
+            )));
+        }
+        let is_new = facts.is_none();
+        let facts = match facts {
+            Some(facts) => facts,
+            None => match self.make(table, setting).await? {
+                Ok(facts) => facts,
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        let columns = match Columns::of(table.as_str(), &facts, setting) {
+            Ok(columns) => columns,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if let Some(trigger) = columns.unguarded.first() {
+            return Ok(Err(format!(
+                "table {table}: its trigger {trigger} is not guarded yet: put its body into IF \
+                 @lastword_applying IS NULL THEN ... END IF"
+            )));
+        }
+        let known = self.columns.get(table);
+        if let Some(known) = known.filter(|known| !is_new && *known.columns == columns) {
+            return Ok(Ok(known.clone()));
+        }
+        let definition = columns.definition();
+        let is_filled = match remembered {
+            Some(remembered) if remembered.is_filled && !is_new => {
+                let is_same = remembered.definition == definition;
+                if !is_same {
+                    tracing::info!(%table, "the table was altered: it is filled anew");
+                }
+                is_same
+            }
+            Some(_) => false,
+            None => {
+                if let Some(reason) = self.first_sight(table, &columns, setting).await? {
+                    return Ok(Err(reason));
+                }
+                false
+            }
+        };
+        self.mysql.execute(own::remember(table, is_filled, &definition)).await?;
+        let filling = if is_filled { Filling::Done } else { Filling::Behind(None) };
+        Ok(Ok(ColumnTable { columns: Arc::new(columns), expiry: Expiry::Unknown, filling }))
+    }
+
+    /// Makes the table, where its columns are declared.
+    async fn make(
+        &mut self,
+        table: &TableName,
+        setting: &TableSetting,
+    ) -> Result<Result<TableFacts, String>, MirrorError> {
+        if setting.columns.is_empty() {
+            return Ok(Err(format!(
+                "table {table}: it is not there: run the CREATE TABLE of the other sites, or give \
+                 its [[table]] columns and a primary_key, and lastword makes it"
+            )));
+        }
+        match self.mysql.execute(columns::create(table.as_str(), setting)).await {
+            Ok(_) => {}
+            Err(error) if error.concerns_table() => {
+                return Ok(Err(format!("table {table}: it cannot be made: {error}")));
+            }
+            Err(error) => return Err(error),
+        }
+        tracing::info!(%table, "made the MySQL table");
+        let mut facts = self.facts(std::slice::from_ref(table)).await?;
+        Ok(Ok(facts.remove(table.as_str()).unwrap_or_default()))
+    }
+
+    /// Why a table that lastword never saw will not do: rows of someone else's would stand among those of
+    /// the store, and be taken for them.
+    async fn first_sight(
+        &mut self,
+        table: &TableName,
+        columns: &Columns,
+        setting: &TableSetting,
+    ) -> Result<Option<String>, MirrorError> {
+        if self.mysql.rows(columns.any_row()).await?.is_empty() {
+            return Ok(None);
+        }
+        let (node, name) = (self.node.clone(), table.clone());
+        let store_is_empty = read(move || {
+            let snapshot = node.snapshot();
+            let now_ms = node.now_ms();
+            for row in snapshot.scan(&name, &ScanRange::default())? {
+                if row?.body.is_live(now_ms) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?;
+        Ok(match (setting.capture, store_is_empty) {
+            // They become this site's writes.
+            (true, true) => None,
+            (true, false) => Some(format!(
+                "table {table}: both MySQL and the store have rows of it from before: run lastword \
+                 adopt {table}"
+            )),
+            (false, _) => Some(format!(
+                "table {table}: it holds rows that lastword did not write: set capture = true in \
+                 its [[table]] to make them this site's, or move them away with RENAME TABLE"
+            )),
+        })
+    }
+
+    pub(super) async fn remembered(
+        &mut self,
+    ) -> Result<HashMap<TableName, Remembered>, MirrorError> {
+        let rows = self.mysql.rows(own::remembered()).await?;
+        rows.iter()
+            .map(|row| {
+                let [name, filled, definition] = &row[..] else { return None };
+                let table = TableName::of_client(&text(name)).ok()?;
+                let is_filled = number(filled)? == 1;
+                Some((table, Remembered { is_filled, definition: text(definition) }))
+            })
+            .collect::<Option<_>>()
+            .ok_or(MirrorError::Damaged("_lastword_columns"))
+    }
+}

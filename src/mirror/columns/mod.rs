@@ -1,0 +1,29 @@
+//! Column tables: rows of the store as rows of an ordinary MySQL table.
+//!
+//! ```text
+//! information_schema --> schema.rs: Columns, or why the table will not do
+//! MySQL's cells  --> codec.rs --> key and JSON object          what is read
+//! key and object --> codec.rs --> parameters, or the reason    what is written
+//!                    sql.rs: the statements of one table; own.rs: those of lastword's own tables
+//! rows of the store --> batch.rs --> written | deleted | set aside
+//! ```
+//!
+//! **Promise.** What is read from a row and written to another table of the same columns is the same
+//! row, byte for byte; and what is written is never changed by MySQL on the way: whatever it would cut,
+//! round or convert is refused before, with the column's name.
+//!
+//! The key is the primary key's text: of one column as it is (binary: the bytes themselves), of several
+//! a JSON array (`[1,"x"]`). The value is a JSON object of all columns, the key's included, generated ones
+//! left out, in the table's order. Pure.
+
+mod batch;
+mod codec;
+mod kind;
+pub(super) mod own;
+mod schema;
+mod sql;
+mod texts;
+
+pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
+pub(super) use schema::Columns;
+pub(super) use sql::{create, rows_that_fit};
