@@ -4,6 +4,9 @@
 //! fence --> DELETE, whatever version stands there --> the store's rows, as ever --> COMMIT
 //! ```
 //!
+//! A row of a column table has no version that could stand in the way: there the store's rows are written as ever, and
+//! what it does not have is deleted as if it had died.
+//!
 //! It is asked for by a comparison ([`super::verify`]) and done by the session, between two of its own
 //! transactions, so that only one writes. The rows are read after the last of those, so none is older
 //! than what the session wrote; the checkpoint stays where it is.
@@ -15,8 +18,9 @@ use super::{
     mapping::by_table,
     session::{Session, read},
     statement,
+    upkeep::gone,
 };
-use crate::model::{Key, Row, TableName};
+use crate::model::{Key, Row, TableName, Version};
 
 /// How many rows one transaction writes anew.
 const ROWS_MAX: usize = 500;
@@ -43,7 +47,11 @@ impl Session<'_> {
     /// Writes rows anew.
     pub(super) async fn repair(&mut self, repair: Repair) -> Result<(), MirrorError> {
         let Repair { table, mut keys, done } = repair;
-        self.ensure_tables(std::slice::from_ref(&table)).await?;
+        let is_columns = self.config.columns_of(&table).is_some();
+        match is_columns {
+            true => self.ensure_columns(std::slice::from_ref(&table)).await?,
+            false => self.ensure_tables(std::slice::from_ref(&table)).await?,
+        }
         while !keys.is_empty() {
             let (node, name, bytes_max) =
                 (self.node.clone(), table.clone(), self.config.batch_bytes_max);
@@ -54,7 +62,9 @@ impl Session<'_> {
                     let key = Key::new(keys[taken].clone());
                     taken += 1;
                     let Ok(key) = key else { continue };
-                    if let Some(body) = snapshot.get(&name, &key)? {
+                    let body = snapshot.get(&name, &key)?;
+                    let body = body.or_else(|| is_columns.then(|| gone(Version::default())));
+                    if let Some(body) = body {
                         bytes += body.value().map_or(0, |value| value.len());
                         rows.push(Row { table: name.clone(), key, body });
                     }
@@ -63,7 +73,10 @@ impl Session<'_> {
                 Ok((keys, rows, rest))
             })
             .await?;
-            self.write_anew(&table, &portion, rows).await?;
+            match is_columns {
+                true => self.apply(rows, self.position.clone()).await?,
+                false => self.write_anew(&table, &portion, rows).await?,
+            }
             keys = rest;
         }
         tracing::info!(%table, "wrote rows anew that differed in MySQL");

@@ -259,7 +259,7 @@ fn place_of(columns: &Columns, key: &Key) -> Option<Place> {
 }
 
 /// In place of a row that the store no longer has.
-fn gone(version: Version) -> Body {
+pub(super) fn gone(version: Version) -> Body {
     Body::new(&BodyParts {
         version,
         seen: Hlc::ZERO,

@@ -18,7 +18,7 @@ use crate::{
     world::{Running, World, config, mirrored, put, put_for, shared},
 };
 
-async fn verify(world: &World, repair: bool) -> MirrorVerified {
+pub(crate) async fn verify(world: &World, repair: bool) -> MirrorVerified {
     try_verify(world, MirrorVerifyOptions { table: None, repair }).await.unwrap()
 }
 
@@ -31,13 +31,13 @@ async fn try_verify(
 }
 
 /// Key and kind of each difference.
-fn kinds(verified: &MirrorVerified) -> BTreeMap<String, MirrorWrong> {
+pub(crate) fn kinds(verified: &MirrorVerified) -> BTreeMap<String, MirrorWrong> {
     let differences = verified.differences.iter();
     differences.map(|it| (String::from_utf8_lossy(&it.key).into_owned(), it.wrong)).collect()
 }
 
 #[track_caller]
-fn assert_equal(verified: &MirrorVerified) {
+pub(crate) fn assert_equal(verified: &MirrorVerified) {
     for table in &verified.tables {
         assert_eq!((table.differing(), table.in_flux), (0, 0), "{verified:?}");
         assert_eq!(table.problem, None);

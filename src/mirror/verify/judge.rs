@@ -11,6 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,11 +21,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Check, Failed, kv, walk::KEYS_MAX};
+use super::{Check, Failed, form::Form, walk::KEYS_MAX};
 use crate::{
     mirror::{
+        columns::own,
         error::MirrorError,
-        mysql::number,
+        mysql::{number, text},
         repair::Repair,
         session::read,
         statement::{self, Param, Statement},
@@ -72,20 +74,30 @@ impl Check<'_> {
             false => wrong.keys().cloned().collect(),
         };
         for (key, (kind, version)) in wrong {
-            match kind {
-                MirrorWrong::Changed => self.at.changed += 1,
-                MirrorWrong::Missing => self.at.missing += 1,
-                MirrorWrong::Extra => self.at.extra += 1,
-            }
             let repaired = !still_wrong.contains(&key);
-            self.at.repaired += u64::from(repaired);
-            if self.before.differences.len() + self.differences.len() < MIRROR_DIFFERENCES_MAX {
-                let table = self.at.table.clone();
-                let wrong = kind;
-                self.differences.push(MirrorDifference { table, key, wrong, version, repaired });
-            }
+            self.note(key, kind, version, repaired);
         }
         Ok(())
+    }
+
+    /// Notes a row that differs.
+    pub(super) fn note(
+        &mut self,
+        key: Vec<u8>,
+        wrong: MirrorWrong,
+        version: Option<Version>,
+        repaired: bool,
+    ) {
+        match wrong {
+            MirrorWrong::Changed => self.at.changed += 1,
+            MirrorWrong::Missing => self.at.missing += 1,
+            MirrorWrong::Extra => self.at.extra += 1,
+        }
+        self.at.repaired += u64::from(repaired);
+        if self.before.differences.len() + self.differences.len() < MIRROR_DIFFERENCES_MAX {
+            let table = self.at.table.clone();
+            self.differences.push(MirrorDifference { table, key, wrong, version, repaired });
+        }
     }
 
     /// Those that differ and should not.
@@ -161,16 +173,23 @@ impl Check<'_> {
         let now_ms = self.node.now_ms();
         self.mysql.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
         let heads = self.checkpoint().await?;
-        for some in keys.chunks(KEYS_MAX) {
-            let possible: Vec<_> =
-                some.iter().filter(|key| self.kv.may_hold(key)).cloned().collect();
+        self.still_compares().await?;
+        let form = Arc::clone(&self.form);
+        for some in keys.chunks(form.look_rows_max(KEYS_MAX)) {
+            let possible: Vec<_> = some.iter().filter(|key| form.may_hold(key)).cloned().collect();
             if !possible.is_empty() {
-                let rows = self.mysql.rows(self.kv.rows_of_keys(&possible, now_ms)).await?;
-                for row in rows {
-                    let [Some(key), of, lives] = &row[..] else { continue };
-                    let entry = theirs.entry(key.clone()).or_default();
-                    entry.row = Some(number(of));
-                    entry.has_expired = number(lives) == Some(0);
+                for row in self.mysql.rows(form.look_at(&possible, now_ms)).await? {
+                    let Some((key, of, has_expired)) = form.found(&row) else { continue };
+                    let entry = theirs.entry(key).or_default();
+                    entry.row = Some(of);
+                    entry.has_expired = has_expired;
+                }
+            }
+            if form.columns().is_some() {
+                let expired = own::expired_among(&self.at.table, now_ms, some);
+                for row in self.mysql.rows(expired).await? {
+                    let Some(Some(key)) = row.into_iter().next() else { continue };
+                    theirs.entry(key).or_default().has_expired = true;
                 }
             }
             for row in self.mysql.rows(set_aside(&self.at.table, some)).await? {
@@ -188,7 +207,7 @@ impl Check<'_> {
         let verdicts = keys.into_iter().zip(before).zip(after).map(|((key, before), after)| {
             let found = theirs.get(&key).copied().unwrap_or_default();
             let verdict = match version(&before) == version(&after) {
-                true => verdict(&key, after.as_ref(), found, &heads, now_ms),
+                true => verdict(&form, &key, after.as_ref(), found, &heads, now_ms),
                 false => Verdict::InFlux,
             };
             (key, verdict)
@@ -200,6 +219,29 @@ impl Check<'_> {
     async fn stored(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Body>>, Failed> {
         let (node, table) = (self.node.clone(), self.at.table.clone());
         Ok(read(move || bodies(&node, &table, keys)).await?)
+    }
+
+    /// Ends the comparison of a column table of which the checkpoint says nothing; within a snapshot.
+    async fn still_compares(&mut self) -> Result<(), Failed> {
+        let Some(columns) = self.form.columns().cloned() else { return Ok(()) };
+        let remembered = self.mysql.rows(own::remembered_of(&self.at.table)).await?;
+        let claims = match remembered.first().map(Vec::as_slice) {
+            Some([filled, definition]) => {
+                number(filled) == Some(1) && text(definition) == columns.definition()
+            }
+            _ => false,
+        };
+        if !claims {
+            let table = &self.at.table;
+            let reason = format!("table {table}: it is being filled from the store: try again");
+            return Err(Failed::Table(reason));
+        }
+        if let Form::Columns { defaults: None, .. } = &*self.form {
+            // It was empty.
+            let defaults = super::defaults(self.mysql, &columns).await?;
+            self.form = Arc::new(Form::Columns { columns, defaults });
+        }
+        Ok(())
     }
 
     async fn checkpoint(&mut self) -> Result<Heads, Failed> {
@@ -230,8 +272,16 @@ fn set_aside(table: &TableName, keys: &[Vec<u8>]) -> Statement {
 }
 
 /// What MySQL holds of a key beside what the store had all the time, where MySQL claims `heads`.
-fn verdict(key: &[u8], ours: Option<&Body>, theirs: Theirs, heads: &Heads, now_ms: u64) -> Verdict {
-    let expected = ours.and_then(|body| kv::number(key, body));
+fn verdict(
+    form: &Form,
+    key: &[u8],
+    ours: Option<&Body>,
+    theirs: Theirs,
+    heads: &Heads,
+    now_ms: u64,
+) -> Verdict {
+    let expected =
+        ours.zip(Key::new(key.to_vec()).ok()).and_then(|(body, key)| form.number(&key, body));
     match (expected, theirs.row) {
         (None, None) => return Verdict::Right,
         (Some(expected), Some(Some(row))) if row == expected => return Verdict::Right,

@@ -4,7 +4,8 @@
 //! mod.rs    questions, one at a time; table after table
 //! walk.rs   chunks: a sum that MySQL computes, beside that of the store's rows; where they differ, row by row
 //! judge.rs  a row that seems to differ: does it, or is a write on its way?
-//! kv.rs     the rows of a table as numbers, computed alike on both sides
+//! form.rs   how a table's rows stand in MySQL: kv.rs, or columns
+//! kv.rs     the rows of a table of keys and values as numbers, computed alike on both sides
 //! ```
 //!
 //! It reads by a connection of its own, so the mirror goes on meanwhile, and writes nothing: what is to be put
@@ -14,11 +15,16 @@
 //! MySQL that claims, by the checkpoint in it, to hold the store's version, which the store had before
 //! and afterwards. What somebody changed, took away or added is found, as far as 64 bits of SHA-256 tell.
 
+mod form;
 mod judge;
 mod kv;
 mod walk;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -27,6 +33,7 @@ use tokio::{
 
 use super::{
     Config,
+    columns::{Columns, RowParams, own},
     error::MirrorError,
     mysql::{Connection, text},
     repair::Repair,
@@ -41,6 +48,7 @@ use crate::{
         MirrorVerifyError, MirrorVerifyOptions, MirrorVerifyProgress, Node,
     },
 };
+use form::Form;
 use kv::Kv;
 
 /// Each read is of one moment, or of a snapshot that stays.
@@ -81,14 +89,17 @@ async fn verify(
     begun(node).await?;
     let mut mysql = Connection::open(config).await?;
     mysql.execute(SESSION).await?;
-    let tables = tables(node, &mut mysql, options).await?;
+    let waiting = waiting(node);
+    let tables = tables(node, config, &waiting, &mut mysql, options).await?;
     let mut verified = MirrorVerified::default();
     for table in tables {
-        let shape = shape(&mut mysql, &table).await?;
         let at = MirrorTableVerified::new(table.clone());
-        let problem = match shape {
-            Some(Ok(shape)) => {
-                let kv = Kv::new(table, &shape);
+        let form = match waiting.get(table.as_str()) {
+            Some(reason) => Some(Err(reason.clone())),
+            None => form(config, &mut mysql, &table).await?,
+        };
+        let problem = match form {
+            Some(Ok(form)) => {
                 let suspects = BTreeSet::new();
                 let mut check = Check {
                     node,
@@ -98,11 +109,20 @@ async fn verify(
                     before: std::mem::take(&mut verified),
                     differences: Vec::new(),
                     at,
-                    kv,
+                    form: Arc::new(form),
                     suspects,
                 };
-                check.walk().await?;
+                match check.walk().await {
+                    Ok(()) => {}
+                    Err(Failed::Table(reason)) => check.at.problem = Some(reason),
+                    Err(Failed::Mirror(error)) if error.concerns_table() => {
+                        check.at.problem = Some(format!("table {table}: {error}"));
+                    }
+                    Err(failed) => return Err(failed),
+                }
                 verified = check.ended();
+                // A snapshot that was being looked at.
+                mysql.execute("ROLLBACK").await?;
                 continue;
             }
             Some(Err(reason)) => reason,
@@ -118,19 +138,46 @@ async fn verify(
 }
 
 /// Whether MySQL's table can be compared; `None`: it is not there, nor does it come in a while.
-async fn shape(
+async fn form(
+    config: &Config,
     mysql: &mut Connection,
     table: &TableName,
-) -> Result<Option<Result<Shape, String>>, Failed> {
+) -> Result<Option<Result<Form, String>>, Failed> {
     let began = Instant::now();
     loop {
         let found = facts(mysql, std::slice::from_ref(table)).await?;
         match found.get(table.as_str()) {
-            Some(facts) => return Ok(Some(Shape::of(table.as_str(), facts))),
+            Some(facts) => {
+                let Some(setting) = config.columns_of(table) else {
+                    let shape = Shape::of(table.as_str(), facts);
+                    return Ok(Some(shape.map(|shape| Form::Kv(Kv::new(table.clone(), &shape)))));
+                };
+                let columns = match Columns::of(table.as_str(), facts, setting) {
+                    Ok(columns) => Arc::new(columns),
+                    Err(reason) => return Ok(Some(Err(reason))),
+                };
+                let defaults = defaults(mysql, &columns).await?;
+                return Ok(Some(Ok(Form::Columns { columns, defaults })));
+            }
             None if began.elapsed() >= TABLE_WAIT_MAX => return Ok(None),
             None => sleep(TABLE_AGAIN).await,
         }
     }
+}
+
+/// What absent members of a column table's rows stand for; `None`: it is empty, so nothing is to be compared.
+async fn defaults(
+    mysql: &mut Connection,
+    columns: &Columns,
+) -> Result<Option<Arc<RowParams>>, Failed> {
+    let rows = mysql.rows(columns.defaults()).await?;
+    Ok(rows.first().map(|row| Arc::new(columns.defaults_in(row))))
+}
+
+/// The column tables that will not do, and why.
+fn waiting(node: &Node) -> HashMap<String, String> {
+    let report = node.reports().mirror().unwrap_or_default();
+    report.waiting_tables.into_iter().map(|waiting| (waiting.table, waiting.reason)).collect()
 }
 
 /// Waits until the mirror itself has come so far that MySQL can be asked; not where it says why it has not.
@@ -154,12 +201,19 @@ async fn begun(node: &Node) -> Result<(), Failed> {
 /// Those that the mirror knows as its own, and those of which the store has rows to mirror.
 async fn tables(
     node: &Node,
+    config: &Config,
+    waiting: &HashMap<String, String>,
     mysql: &mut Connection,
     options: &MirrorVerifyOptions,
 ) -> Result<Vec<TableName>, Failed> {
     let known = mysql.rows(statement::known_tables()).await?;
     let known = known.iter().filter_map(|row| TableName::of_client(&text(row.first()?)).ok());
     let mut tables: BTreeSet<TableName> = known.collect();
+    let remembered = mysql.rows(own::remembered()).await?;
+    let remembered =
+        remembered.iter().filter_map(|row| TableName::of_client(&text(row.first()?)).ok());
+    let waiting = waiting.keys().filter_map(|name| TableName::of_client(name).ok());
+    tables.extend(remembered.chain(waiting).filter(|table| config.columns_of(table).is_some()));
     let reading = node.clone();
     let stored = super::session::read(move || {
         let (snapshot, now_ms) = (reading.snapshot(), reading.now_ms());
@@ -197,7 +251,7 @@ struct Check<'v> {
     before: MirrorVerified,
     differences: Vec<MirrorDifference>,
     at: MirrorTableVerified,
-    kv: Kv,
+    form: Arc<Form>,
     /// Keys whose rows seemed to differ, not judged yet.
     suspects: BTreeSet<Vec<u8>>,
 }
@@ -228,6 +282,8 @@ enum Failed {
     Mirror(MirrorError),
     UnknownTable(TableName),
     NotBegun(String),
+    /// Of one table, why it cannot be compared.
+    Table(String),
 }
 
 impl From<MirrorError> for Failed {
@@ -239,7 +295,7 @@ impl From<MirrorError> for Failed {
 impl From<Failed> for MirrorVerifyError {
     fn from(failed: Failed) -> MirrorVerifyError {
         match failed {
-            Failed::NotBegun(reason) => MirrorVerifyError::Mysql(reason),
+            Failed::NotBegun(reason) | Failed::Table(reason) => MirrorVerifyError::Mysql(reason),
             Failed::UnknownTable(table) => MirrorVerifyError::UnknownTable(table),
             Failed::Mirror(MirrorError::Store(error)) => error.into(),
             Failed::Mirror(error) => MirrorVerifyError::Mysql(error.to_string()),

@@ -8,26 +8,27 @@
 //!
 //! Each chunk is of another moment, so nothing is held for long, and what is written meanwhile makes
 //! few chunks differ. The first and the last are open at their ends: rows that only MySQL has are within some
-//! chunk. Where MySQL orders keys otherwise (text under a collation), chunks are lists of the store's keys,
+//! chunk. Where MySQL orders keys otherwise (numbers, text under a collation), chunks are lists of the store's keys,
 //! and then all of MySQL's keys are looked up in the store.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     Check, Failed,
-    kv::{self, Range},
+    form::{Form, Numbers},
+    kv::{Kv, Range},
 };
 use crate::{
     mirror::{
+        columns::shown,
         error::MirrorError,
         mysql::{Cell, number},
         session::read,
-        statement,
     },
     model::{Key, Row, TableName},
-    node::Node,
+    node::{MirrorWrong, Node},
     store::{ScanRange, StoreError},
 };
 
@@ -57,21 +58,20 @@ struct Chunk {
 impl Check<'_> {
     /// Compares the table; what differs is judged, and put right where that is asked for.
     pub(super) async fn walk(&mut self) -> Result<(), Failed> {
-        let is_ordered = self.kv.is_ordered();
+        let ordered = self.form.ordered().cloned();
         let mut next = Some(self.read_chunk(None));
         while let Some(chunk) = next.take() {
             let chunk = chunk.await.expect("reading the store does not panic");
             let chunk = chunk.map_err(MirrorError::from)?;
             next = chunk.range.through.clone().map(|last| self.read_chunk(Some(last)));
             self.at.rows += chunk.keys.len() as u64;
-            if is_ordered {
-                self.compare_range(&chunk).await?;
-            } else {
-                self.compare_keys(&chunk).await?;
+            match &ordered {
+                Some(kv) => self.compare_range(kv, &chunk).await?,
+                None => self.compare_keys(&chunk).await?,
             }
             self.step().await?;
         }
-        if !is_ordered {
+        if ordered.is_none() {
             self.look_for_extra().await?;
         }
         self.judge().await?;
@@ -90,11 +90,12 @@ impl Check<'_> {
 
     fn read_chunk(&self, after: Option<Vec<u8>>) -> JoinHandle<Result<Chunk, StoreError>> {
         let (node, table) = (self.node.clone(), self.at.table.clone());
-        spawn_blocking(move || chunk_of(&node, &table, after))
+        let form = self.form.ordered().map(|_| Arc::clone(&self.form));
+        spawn_blocking(move || chunk_of(&node, &table, form.as_deref(), after))
     }
 
-    async fn compare_range(&mut self, chunk: &Chunk) -> Result<(), Failed> {
-        let sum = self.kv.sum_of_range(&chunk.range, chunk.now_ms);
+    async fn compare_range(&mut self, kv: &Kv, chunk: &Chunk) -> Result<(), Failed> {
+        let sum = kv.sum_of_range(&chunk.range, chunk.now_ms);
         let theirs = count_and_sum(&self.mysql.rows(sum).await?);
         if theirs == Some((chunk.keys.len() as u64, chunk.sum)) {
             return Ok(());
@@ -103,7 +104,7 @@ impl Check<'_> {
         loop {
             let (now_ms, part) =
                 (self.node.now_ms(), Range { after, through: chunk.range.through.clone() });
-            let rows = self.kv.rows_of_range(&part, now_ms, FETCH_ROWS_MAX);
+            let rows = kv.rows_of_range(&part, now_ms, FETCH_ROWS_MAX);
             let theirs = numbers(self.mysql.rows(rows).await?);
             let is_last = theirs.len() < FETCH_ROWS_MAX;
             let through = match theirs.last_key_value() {
@@ -112,7 +113,8 @@ impl Check<'_> {
             };
             let part = Range { through, ..part };
             let (node, table, of) = (self.node.clone(), self.at.table.clone(), part.clone());
-            let ours = read(move || numbers_of(&node, &table, &of, now_ms)).await?;
+            let form = Arc::clone(&self.form);
+            let ours = read(move || numbers_of(&node, &table, &form, &of, now_ms)).await?;
             self.suspect(&ours, &theirs);
             self.step().await?;
             if is_last {
@@ -123,22 +125,23 @@ impl Check<'_> {
     }
 
     async fn compare_keys(&mut self, chunk: &Chunk) -> Result<(), Failed> {
-        let keys: Vec<_> = chunk.keys.iter().filter(|key| self.kv.may_hold(key)).cloned().collect();
+        let form = Arc::clone(&self.form);
         // Those that cannot stand there were set aside: that is looked at.
-        self.suspects.extend(chunk.keys.iter().filter(|key| !self.kv.may_hold(key)).cloned());
+        let (keys, nowhere): (Vec<_>, Vec<_>) =
+            chunk.keys.iter().cloned().partition(|key| form.may_hold(key));
+        self.suspects.extend(nowhere);
         for some in keys.chunks(KEYS_MAX) {
             let (node, table) = (self.node.clone(), self.at.table.clone());
-            let (asked, now_ms) = (some.to_vec(), self.node.now_ms());
-            let ours = read(move || numbers_of_keys(&node, &table, asked, now_ms)).await?;
+            let (asked, now_ms, of) = (some.to_vec(), self.node.now_ms(), Arc::clone(&form));
+            let ours = read(move || numbers_of_keys(&node, &table, &of, asked, now_ms)).await?;
             let sum = ours.values().fold(0, |sum, number| sum ^ number);
-            let theirs = self.mysql.rows(self.kv.sum_of_keys(some, now_ms)).await?;
+            let theirs = self.mysql.rows(form.sum_of_keys(some, now_ms)).await?;
             if count_and_sum(&theirs) == Some((ours.len() as u64, sum)) {
                 continue;
             }
-            let rows = self.mysql.rows(self.kv.rows_of_keys(some, now_ms)).await?;
-            let lives = |row: &Vec<Cell>| row.get(2).and_then(number) == Some(1);
-            let theirs = numbers(rows.into_iter().filter(lives).collect());
-            let theirs = theirs.into_iter().filter(|(key, _)| some.contains(key)).collect();
+            let mut theirs =
+                form.numbers(self.mysql.rows(form.numbers_of_keys(some, now_ms)).await?);
+            theirs.retain(|key, _| some.binary_search(key).is_ok());
             self.suspect(&ours, &theirs);
         }
         Ok(())
@@ -146,17 +149,23 @@ impl Check<'_> {
 
     /// All keys of MySQL, looked up in the store.
     async fn look_for_extra(&mut self) -> Result<(), Failed> {
-        let mut after: Option<Vec<u8>> = None;
+        let mut after: Option<Vec<Cell>> = None;
         loop {
             let table = self.at.table.clone();
-            let keys = statement::keys_after(&table, after.as_deref(), FETCH_ROWS_MAX);
-            let rows = self.mysql.rows(keys).await?;
-            let keys: Vec<_> =
-                rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
-            let Some(last) = keys.last().cloned() else { return Ok(()) };
-            let (node, now_ms, asked) = (self.node.clone(), self.node.now_ms(), keys.clone());
-            let ours = read(move || numbers_of_keys(&node, &table, asked, now_ms)).await?;
-            self.suspects.extend(keys.into_iter().filter(|key| !ours.contains_key(key)));
+            let page = self.form.keys_after(&table, after.as_deref(), FETCH_ROWS_MAX);
+            let mut rows = self.mysql.rows(page).await?;
+            let mut keys = Vec::with_capacity(rows.len());
+            for row in &rows {
+                match self.form.key_of(row) {
+                    Some(key) => keys.push(key),
+                    // The mirror can neither have written it nor take it away.
+                    None => self.note(shown(row), MirrorWrong::Extra, None, false),
+                }
+            }
+            let Some(last) = rows.pop() else { return Ok(()) };
+            let (node, now_ms) = (self.node.clone(), self.node.now_ms());
+            let gone = read(move || not_live(&node, &table, keys, now_ms)).await?;
+            self.suspects.extend(gone);
             self.step().await?;
             after = Some(last);
         }
@@ -168,9 +177,6 @@ impl Check<'_> {
         self.suspects.extend(differ);
     }
 }
-
-/// Rows by their keys, as numbers.
-type Numbers = BTreeMap<Vec<u8>, u64>;
 
 /// Of a result with keys and numbers. A row without a number differs from every other.
 fn numbers(rows: Vec<Vec<Cell>>) -> Numbers {
@@ -196,7 +202,13 @@ fn scan_range(range: &Range) -> ScanRange {
     }
 }
 
-fn chunk_of(node: &Node, table: &TableName, after: Option<Vec<u8>>) -> Result<Chunk, StoreError> {
+/// `form`: where the chunk's sum is asked for.
+fn chunk_of(
+    node: &Node,
+    table: &TableName,
+    form: Option<&Form>,
+    after: Option<Vec<u8>>,
+) -> Result<Chunk, StoreError> {
     let now_ms = node.now_ms();
     let mut range = Range { after, through: None };
     let (mut keys, mut sum, mut bytes, mut read_rows) = (Vec::new(), 0, 0, 0);
@@ -204,8 +216,7 @@ fn chunk_of(node: &Node, table: &TableName, after: Option<Vec<u8>>) -> Result<Ch
         let Row { key, body, .. } = row?;
         read_rows += 1;
         if body.is_live(now_ms) {
-            let number = kv::number(key.as_slice(), &body).expect("it lives, so it has a value");
-            sum ^= number;
+            sum ^= form.and_then(|form| form.number(&key, &body)).unwrap_or_default();
             bytes += key.as_slice().len() + body.value().map_or(0, |value| value.len());
             keys.push(key.as_slice().to_vec());
         }
@@ -223,13 +234,14 @@ fn chunk_of(node: &Node, table: &TableName, after: Option<Vec<u8>>) -> Result<Ch
 fn numbers_of(
     node: &Node,
     table: &TableName,
+    form: &Form,
     range: &Range,
     now_ms: u64,
 ) -> Result<Numbers, StoreError> {
     let mut numbers = Numbers::new();
     for row in node.snapshot().scan(table, &scan_range(range))? {
         let Row { key, body, .. } = row?;
-        if let Some(number) = kv::number(key.as_slice(), &body).filter(|_| body.is_live(now_ms)) {
+        if let Some(number) = form.number(&key, &body).filter(|_| body.is_live(now_ms)) {
             numbers.insert(key.as_slice().to_vec(), number);
         }
     }
@@ -239,6 +251,7 @@ fn numbers_of(
 fn numbers_of_keys(
     node: &Node,
     table: &TableName,
+    form: &Form,
     keys: Vec<Vec<u8>>,
     now_ms: u64,
 ) -> Result<Numbers, StoreError> {
@@ -247,9 +260,30 @@ fn numbers_of_keys(
     for bytes in keys {
         let Ok(key) = Key::new(bytes.clone()) else { continue };
         let body = snapshot.get(table, &key)?.filter(|body| body.is_live(now_ms));
-        if let Some(number) = body.and_then(|body| kv::number(&bytes, &body)) {
+        if let Some(number) = body.and_then(|body| form.number(&key, &body)) {
             numbers.insert(bytes, number);
         }
     }
     Ok(numbers)
+}
+
+/// Those of these keys under which the store has no live row.
+fn not_live(
+    node: &Node,
+    table: &TableName,
+    keys: Vec<Vec<u8>>,
+    now_ms: u64,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let snapshot = node.snapshot();
+    let mut gone = Vec::new();
+    for bytes in keys {
+        let body = match Key::new(bytes.clone()) {
+            Ok(key) => snapshot.get(table, &key)?,
+            Err(_) => None,
+        };
+        if body.is_none_or(|body| !body.is_live(now_ms)) {
+            gone.push(bytes);
+        }
+    }
+    Ok(gone)
 }
