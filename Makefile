@@ -57,7 +57,7 @@ bench-mirror: ## the mirror's speed beside the fastest way into the same MariaDB
 	cargo build --locked --release
 	cargo build --locked --release --package lastword-bench
 	$(TARGET)/release/compare --lastword $(TARGET)/release/lastword --out docs/performance-mirror.md \
-		--cases mirror,mirror-steady,mirror-verify $(if $(filter-out 0,$(QUICK)),--quick)
+		--cases mirror,mirror-steady,mirror-columns,mirror-columns-steady,mirror-verify $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-check: ## count the instructions of the hot paths, fail where they grew (UPDATE=1 accepts them)
 	scripts/setup.sh bench-check

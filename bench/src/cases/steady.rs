@@ -84,7 +84,7 @@ async fn mirrored_node(
     Ok(node)
 }
 
-async fn caught_up(node: &Node) -> anyhow::Result<()> {
+pub(super) async fn caught_up(node: &Node) -> anyhow::Result<()> {
     wait_until("the mirror to have all rows", LIMIT, async || {
         let mirror = node.status().await?.mirror.context("no mirror")?;
         Ok(mirror.applying && mirror.behind_rows == 0)
@@ -122,8 +122,8 @@ async fn steady(bench: &Bench) -> anyhow::Result<Outcome> {
     Ok(Outcome { runs, notes: Vec::new() })
 }
 
-fn spent(cpu: &[Cpu]) -> anyhow::Result<Duration> {
-    cpu.iter().map(Cpu::spent).sum()
+pub(super) fn spent(cpu: &[Cpu]) -> anyhow::Result<Duration> {
+    cpu.iter().map(|cpu| cpu.spent()).sum()
 }
 
 async fn write_over(mariadb: &MariaDb, rows: u64, connections: usize) -> anyhow::Result<()> {
