@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test sim mutants smoke bench bench-mirror bench-check bench-micro clean
+.PHONY: help setup build demo test test-mysql sim mutants smoke bench bench-mirror bench-check bench-micro clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,8 +36,15 @@ test: setup ## everything CI runs: format, lints, tests, documentation, clients
 		echo "cargo-deny is not installed: licences and sources were not checked"; \
 	fi
 
-sim: ## many random histories of whole clusters, against the oracle (SEEDS=0..5000)
-	SEEDS=$(or $(SEEDS),0..5000) cargo test --locked --release --test convergence many -- --ignored --exact --nocapture
+SAKILA ?= data/sakila
+test-mysql: ## two databases under plain SQL at both sites, the Sakila sample too (SAKILA=folder with its schema.sql and data.sql)
+	scripts/setup.sh test-mysql
+	@[ -f "$(SAKILA)/schema.sql" ] && [ -f "$(SAKILA)/data.sql" ] || \
+		{ echo "no schema.sql and data.sql in $(SAKILA): make test-mysql SAKILA=folder" >&2; exit 1; }
+	SAKILA="$(abspath $(SAKILA))" cargo test --locked --test tables -- --include-ignored --nocapture
+
+sim: ## random histories of whole clusters against the oracle: new ones for five minutes, or SEEDS=0..5000
+	$(if $(SEEDS),SEEDS=$(SEEDS)) cargo test --locked --release --test convergence many -- --ignored --exact --nocapture
 
 mutants: ## wrong variants of the source: the oracle must find out each (ONLY=purge: those with purge in their name)
 	scripts/mutants.py $(ONLY)

@@ -4,6 +4,7 @@
 #   scripts/setup.sh demo   a linker and MariaDB
 #   scripts/setup.sh bench  that, etcd and Redis: installed, but no service is started
 #   scripts/setup.sh bench-check   a linker and valgrind
+#   scripts/setup.sh test-mysql    a linker, MariaDB, and pt-table-sync as a second judge
 #   scripts/setup.sh test   (default) a linker, MariaDB, rustfmt and clippy, and the packages of the
 #                           Python and Node.js clients, in .venv and tests/clients/node/node_modules
 #
@@ -65,6 +66,10 @@ look_for_mariadb() {
 
 look_for_valgrind() {
     has valgrind || need valgrind valgrind
+}
+
+look_for_table_sync() {
+    has pt-table-sync || need "pt-table-sync" percona-toolkit
 }
 
 look_for_etcd() {
@@ -210,8 +215,12 @@ bench-check)
     check_rust
     provide look_for_linker look_for_valgrind
     ;;
+test-mysql)
+    check_rust
+    provide look_for_linker look_for_mariadb look_for_table_sync
+    ;;
 *)
-    echo "usage: scripts/setup.sh [demo | bench | bench-check | test]" >&2
+    echo "usage: scripts/setup.sh [demo | bench | bench-check | test | test-mysql]" >&2
     exit 2
     ;;
 esac

@@ -18,8 +18,8 @@ use lastword::{
     model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Row, TableName, Version},
     protocol::SequenceIds,
     store::{
-        LocalBatch, LocalWrite, Moving, Operation, Outcome, RemoteBatch, Request, ScanRange, Store,
-        StoreConfig, Writer, Written,
+        HandOver, HandedRow, LocalBatch, LocalWrite, Moving, Operation, Outcome, RemoteBatch,
+        Request, ScanRange, Store, StoreConfig, Writer, Written,
     },
 };
 
@@ -70,6 +70,8 @@ struct History {
     /// What was shown to others: of the own origin, too.
     shown: Heads,
     tentative: Heads,
+    /// The number of the newest hand-over that was acknowledged.
+    handed_over: u64,
     values: u64,
     peers_stamp: u64,
 }
@@ -96,6 +98,7 @@ impl History {
             rows: BTreeMap::new(),
             shown: Heads::new(),
             tentative: Heads::new(),
+            handed_over: 0,
             values: 0,
             peers_stamp: 0,
         };
@@ -211,10 +214,32 @@ impl History {
             let sender = Origin::from_bytes([2; 16]);
             effect.requests.push(Request::Remote(RemoteBatch { sender, rows, claim, tentative }));
         }
+        if self.dice.chance(30) {
+            effect.requests.push(Request::HandOver(self.hand_over()));
+        }
         if effect.requests.is_empty() || self.dice.chance(10) {
             effect.requests.push(Request::Advance);
         }
         effect
+    }
+
+    /// Every row of it is named by its number, as is its receipt.
+    fn hand_over(&mut self) -> HandOver {
+        let (store, _) = self.open.as_ref().unwrap();
+        let number = store.snapshot().receipt().unwrap().number + 1;
+        let row = |key: &'static str| HandedRow {
+            table: handed(),
+            key: Key::new(key).unwrap(),
+            value: Some(number.to_string().into()),
+            missed: Vec::new(),
+        };
+        HandOver {
+            number,
+            rows: vec![row("a"), row("b")],
+            seen: Heads::new(),
+            entries: number.to_string().into(),
+            drift_bound_ms: u64::MAX,
+        }
     }
 
     fn key(&mut self) -> Key {
@@ -259,6 +284,10 @@ impl History {
 
     fn acknowledge(&mut self, effect: &Effect, outcomes: &[Outcome]) {
         for (request, outcome) in effect.requests.iter().zip(outcomes) {
+            if let (Request::HandOver(batch), Outcome::HandedOver(done)) = (request, outcome) {
+                assert_eq!(done.as_ref().unwrap().written, 2, "seed {}", self.seed);
+                self.handed_over = batch.number;
+            }
             let (Request::Local(batch), Outcome::Local(written)) = (request, outcome) else {
                 continue;
             };
@@ -345,6 +374,14 @@ impl History {
             .map(|row| (row.key, (row.body.version(), row.body.value())))
             .collect();
         assert!(rows == self.rows, "seed {}: {rows:?} is there, not {:?}", self.seed, self.rows);
+        // Rows and receipt are there together, and no acknowledged hand-over is gone.
+        let receipt = snapshot.receipt().unwrap();
+        assert!(receipt.number >= self.handed_over, "seed {}: a hand-over is gone", self.seed);
+        for key in ["a", "b"] {
+            let row = snapshot.get(&handed(), &Key::new(key).unwrap()).unwrap();
+            let value = row.and_then(|body| body.value()).unwrap_or_default();
+            assert_eq!(value, receipt.entries, "seed {}: a part of a hand-over", self.seed);
+        }
         let mut changes = 0;
         for row in snapshot.changes(&Heads::new()).unwrap().map(Result::unwrap) {
             let standing = snapshot.get(&row.table, &row.key).unwrap();
@@ -355,6 +392,10 @@ impl History {
         let sender = Origin::from_bytes([2; 16]);
         assert_eq!(store.tentative(sender).unwrap(), self.tentative, "seed {}", self.seed);
     }
+}
+
+fn handed() -> TableName {
+    TableName::of_client("handed").unwrap()
 }
 
 fn table() -> TableName {

@@ -12,10 +12,18 @@ mod commits;
 mod common;
 #[path = "mirror/crashes.rs"]
 mod crashes;
+#[path = "mirror/doctoring.rs"]
+mod doctoring;
+#[path = "mirror/encryption.rs"]
+mod encryption;
+#[path = "mirror/films.rs"]
+mod films;
 #[path = "mirror/kills.rs"]
 mod kills;
 #[path = "mirror/operators.rs"]
 mod operators;
+#[path = "mirror/orders.rs"]
+mod orders;
 #[path = "mirror/process.rs"]
 mod process;
 #[path = "mirror/refusals.rs"]
@@ -24,6 +32,8 @@ mod refusals;
 mod rescans;
 #[path = "mirror/rows.rs"]
 mod rows;
+#[path = "mirror/stalls.rs"]
+mod stalls;
 #[path = "mirror/takeovers.rs"]
 mod takeovers;
 #[path = "mirror/verifies.rs"]

@@ -1,6 +1,6 @@
 //! What an operator asks a node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +23,7 @@ use crate::{
             SealClusterResponse, StatusRequest, StatusResponse, VerifyRequest,
             admin_service_server::AdminService,
         },
+        rows::{self, timestamp_out},
     },
 };
 
@@ -32,6 +33,16 @@ const STREAMS_MAX: usize = 4;
 const IMPORTS_MAX: usize = 1;
 /// The path of the request that takes as long as it takes.
 pub(super) const IMPORT_PATH: &str = "/lastword.v1.AdminService/Import";
+
+/// A pause waits so long for the mirror to end its transaction.
+const PAUSE_WAIT_MAX: Duration = Duration::from_secs(8);
+
+/// Runs what reads or writes files.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AnswerError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| AnswerError::Fault)
+}
 
 /// Answers operators.
 #[derive(Debug)]
@@ -102,6 +113,42 @@ impl AdminService for Admin {
     ) -> Result<Response<SealClusterResponse>, Status> {
         self.node.seal().await?;
         Ok(Response::new(SealClusterResponse {}))
+    }
+
+    async fn pause_mirror(
+        &self,
+        request: Request<proto::PauseMirrorRequest>,
+    ) -> Result<Response<proto::PauseMirrorResponse>, Status> {
+        let (node, by) = (self.node.clone(), request.into_inner().by);
+        let pause = blocking(move || node.pause_mirror(&by)).await??;
+        Ok(Response::new(proto::PauseMirrorResponse {
+            stopped: self.node.mirror_at_rest(PAUSE_WAIT_MAX).await,
+            since_time: Some(timestamp_out(pause.since_ms)),
+            by: pause.by,
+        }))
+    }
+
+    async fn resume_mirror(
+        &self,
+        _request: Request<proto::ResumeMirrorRequest>,
+    ) -> Result<Response<proto::ResumeMirrorResponse>, Status> {
+        let node = self.node.clone();
+        let was = blocking(move || node.resume_mirror()).await??;
+        let since_time = was.map(|pause| timestamp_out(pause.since_ms));
+        Ok(Response::new(proto::ResumeMirrorResponse { since_time }))
+    }
+
+    async fn rebuild_mirror(
+        &self,
+        request: Request<proto::RebuildMirrorRequest>,
+    ) -> Result<Response<proto::RebuildMirrorResponse>, Status> {
+        let table = match request.into_inner().table.as_str() {
+            "" => None,
+            name => Some(rows::table_in(name)?),
+        };
+        let node = self.node.clone();
+        blocking(move || node.rebuild_mirror(table.as_ref())).await??;
+        Ok(Response::new(proto::RebuildMirrorResponse {}))
     }
 
     type ListConflictsStream = ConflictStream;

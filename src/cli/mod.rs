@@ -15,12 +15,14 @@ mod conflicts;
 mod conflicts_text;
 mod delete;
 mod demo;
+mod doctor;
 mod exit;
 mod export;
 mod get;
 mod import;
 mod insert;
 mod member;
+mod mirror;
 mod output;
 mod put;
 mod rejoin;
@@ -90,7 +92,9 @@ commands! {
     Import => import,
     Sync => sync,
     Config => config,
+    Doctor => doctor,
     Member => member,
+    Mirror => mirror,
     Compact => compact,
     Rejoin => rejoin,
     Bench => bench,

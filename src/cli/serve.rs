@@ -72,11 +72,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     edges.spawn(node.clone().keep_up(upkeep_config(&config), shutdown.clone()));
     let replication = Replication::start(node.clone(), links, shutdown.clone());
     if let Some(target) = &config.mysql {
-        let mirror_config = mirror::Config {
-            tables: config.mirrored_tables.clone(),
-            ..mirror::Config::new(mirror_target(target))
-        };
-        let mirror = mirror::start(node.clone(), mirror_config, shutdown.clone());
+        let mirror = mirror::start(node.clone(), mirror_config(&config, target), shutdown.clone());
         edges.spawn(async move {
             if let Err(error) = mirror.await {
                 tracing::error!(%error, "the mirror ended");
@@ -170,6 +166,16 @@ fn limits(config: &Config) -> Limits {
         get_many_keys_max: config.limits.get_many_keys_max,
         read_wait_max: config.limits.read_wait_max,
         ..Limits::default()
+    }
+}
+
+pub(super) fn mirror_config(config: &Config, target: &MysqlTarget) -> mirror::Config {
+    mirror::Config {
+        tls: target.tls.as_ref().map(|tls| mirror::Tls { ca_file: tls.ca_file.clone() }),
+        tables: config.mirrored_tables.clone(),
+        value_bytes_max: config.limits.value_bytes_max,
+        sequence: config.sequence,
+        ..mirror::Config::new(mirror_target(target))
     }
 }
 

@@ -28,12 +28,17 @@ impl clap::Args for SettingsArgs {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("A settings file (TOML); variables go over it, flags over both [default: none]");
-        command.arg(file).args(setting::ALL.iter().map(|setting| flag_of(setting)))
+        command.arg(file).args(flags().map(flag_of))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         SettingsArgs::augment_args(command)
     }
+}
+
+/// The settings that have one.
+fn flags() -> impl Iterator<Item = &'static Setting> {
+    setting::ALL.into_iter().filter(|setting| setting.kind != Kind::Secret)
 }
 
 fn flag_of(setting: &'static Setting) -> Arg {
@@ -46,7 +51,7 @@ fn flag_of(setting: &'static Setting) -> Arg {
         .value_name(setting.value_name)
         .help(format!("{}{default} [env: {}]", setting.help, setting.env));
     match setting.kind {
-        Kind::Text | Kind::SecretUrl => flag,
+        Kind::Text | Kind::SecretUrl | Kind::Secret => flag,
         // Tables have no flag.
         Kind::List | Kind::Tables => flag.action(ArgAction::Append),
         // `--insecure` and `--insecure=false`; the word after it is not its value.
@@ -56,7 +61,7 @@ fn flag_of(setting: &'static Setting) -> Arg {
 
 impl FromArgMatches for SettingsArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<SettingsArgs, clap::Error> {
-        let values = setting::ALL.iter().filter_map(|&setting| {
+        let values = flags().filter_map(|setting| {
             let values = matches.get_many::<String>(setting.flag)?;
             Some((setting, values.cloned().collect()))
         });

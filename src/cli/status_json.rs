@@ -97,6 +97,12 @@ struct Mirror<'a> {
     last_rejected_reason: Option<&'a str>,
     rescan_table: Option<&'a str>,
     rescan_rows: u64,
+    paused_at: Option<String>,
+    paused_by: Option<&'a str>,
+    /// `null`: nothing is; an empty list: all tables.
+    rebuild_tables: Option<&'a [String]>,
+    rebuilding_table: Option<&'a str>,
+    rebuilding_rows: u64,
     waiting_tables: Vec<WaitingTable<'a>>,
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
@@ -200,6 +206,12 @@ fn mirror_of(mirror: &proto::MirrorStatus) -> Mirror<'_> {
         last_rejected_reason: known(&mirror.last_rejected_reason),
         rescan_table: known(&mirror.rescan_table),
         rescan_rows: mirror.rescan_rows,
+        paused_at: mirror.paused_time.as_ref().map(time_text),
+        paused_by: known(&mirror.paused_by),
+        rebuild_tables: Some(&mirror.rebuild_tables[..])
+            .filter(|tables| mirror.rebuild_all || !tables.is_empty()),
+        rebuilding_table: known(&mirror.rebuilding_table),
+        rebuilding_rows: mirror.rebuilding_rows,
         waiting_tables: mirror
             .waiting_tables
             .iter()

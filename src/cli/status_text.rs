@@ -147,6 +147,12 @@ fn write_peer(text: &mut Text, peer: &proto::PeerStatus, clock: &NodeClock) {
 
 fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock) {
     text.title(&format!("Mirror {}", mirror.target));
+    if let Some(since) = &mirror.paused_time {
+        let since = clock.when(since);
+        let by = one_line(&mirror.paused_by);
+        let by = if by.is_empty() { by } else { format!(", by {by}") };
+        text.line("Paused", format!("{since}{by}; lastword mirror resume"));
+    }
     text.line("Connected", yes_no(mirror.connected));
     text.line("Applying", yes_no(mirror.applying));
     text.line(
@@ -161,6 +167,17 @@ fn write_mirror(text: &mut Text, mirror: &proto::MirrorStatus, clock: &NodeClock
     if !mirror.rescan_table.is_empty() {
         let table = one_line(&mirror.rescan_table);
         text.line("Rescanning", format!("table {table}, {} so far", rows(mirror.rescan_rows)));
+    }
+    if mirror.rebuild_all || !mirror.rebuild_tables.is_empty() {
+        let what = match mirror.rebuild_all {
+            true => "all tables".to_owned(),
+            false => one_line(&mirror.rebuild_tables.join(", ")),
+        };
+        let at = match mirror.rebuilding_table.as_str() {
+            "" => "not begun".to_owned(),
+            table => format!("table {}, {} so far", one_line(table), rows(mirror.rebuilding_rows)),
+        };
+        text.line("Rebuilding", format!("{what}: {at}"));
     }
     for waiting in &mirror.waiting_tables {
         text.line("Waiting", one_line(&waiting.reason));

@@ -115,6 +115,51 @@ impl Client {
         Ok(())
     }
 
+    /// The mirror writes nothing more into MySQL; `by`: who says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn pause_mirror(
+        &mut self,
+        by: &str,
+    ) -> Result<proto::PauseMirrorResponse, ClientError> {
+        let request = proto::PauseMirrorRequest { by: by.to_owned() };
+        self.nodes
+            .call(Repeat::Harmful, request, |mut node, request| async move {
+                node.admin.pause_mirror(request).await
+            })
+            .await
+    }
+
+    /// The mirror goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn resume_mirror(&mut self) -> Result<proto::ResumeMirrorResponse, ClientError> {
+        self.nodes
+            .call(Repeat::Harmful, proto::ResumeMirrorRequest {}, |mut node, request| async move {
+                node.admin.resume_mirror(request).await
+            })
+            .await
+    }
+
+    /// The mirror fills a table, or all (`""`), anew from the store.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn rebuild_mirror(&mut self, table: &str) -> Result<(), ClientError> {
+        let request = proto::RebuildMirrorRequest { table: table.to_owned() };
+        self.nodes
+            .call(Repeat::Harmful, request, |mut node, request| async move {
+                node.admin.rebuild_mirror(request).await
+            })
+            .await?;
+        Ok(())
+    }
+
     /// The conflicts that the node in use keeps.
     ///
     /// # Errors

@@ -179,6 +179,13 @@ impl Layers {
         self.given(setting).is_some()
     }
 
+    /// Says something of a setting of which nobody else does: for a command that does not need it.
+    pub fn assume(&mut self, setting: &'static Setting, text: &str) {
+        if !self.is_given(setting) {
+            self.lay(setting, vec![text.to_owned()], Source::Default);
+        }
+    }
+
     /// Every setting, in order, as it stands.
     #[must_use]
     pub fn effective(&self) -> Vec<Effective> {
@@ -186,6 +193,7 @@ impl Layers {
             setting,
             texts: match setting.kind {
                 Kind::SecretUrl => self.list(setting).iter().map(|u| mysql::masked(u)).collect(),
+                Kind::Secret => self.text(setting).map(|_| "***".to_owned()).into_iter().collect(),
                 _ => self.list(setting),
             },
             source: self.source(setting),

@@ -39,7 +39,7 @@ use crate::{
 
 pub use error::ConfigError;
 pub use layers::{Effective, Environment, Flags, Layers, Source};
-pub use mysql::MysqlTarget;
+pub use mysql::{MysqlTarget, MysqlTls};
 pub use parse::NodeUrl;
 pub use peers::Peer;
 pub use secret::Secret;
@@ -71,6 +71,7 @@ pub const CONFLICTS_KEPT_AGE_BOUNDS: std::ops::RangeInclusive<Duration> =
 pub const SERVER_DEFAULT: &str = "http://127.0.0.1:7400";
 
 const PASSWORD_FILE_BYTES_MAX: u64 = 4_096;
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What a node runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,26 +301,84 @@ impl Reader<'_> {
 
     fn mysql(&self) -> Result<Option<MysqlTarget>, ConfigError> {
         let target = self.optional(&setting::MYSQL, MysqlTarget::from_str)?;
-        let file = self.optional(&setting::MYSQL_PASSWORD_FILE, |text| Ok(PathBuf::from(text)))?;
-        match (target, file) {
-            (target, None) => Ok(target),
-            (None, Some(_)) => Err(self.invalid(
-                &setting::MYSQL_PASSWORD_FILE,
+        let password = self.mysql_password(target.as_ref())?;
+        let tls = self.mysql_tls()?;
+        Ok(target.map(|target| MysqlTarget {
+            password: target.password.clone().or(password),
+            tls,
+            ..target
+        }))
+    }
+
+    /// One of the two settings, and only where the URL has none.
+    fn mysql_password(&self, target: Option<&MysqlTarget>) -> Result<Option<Secret>, ConfigError> {
+        use setting::{MYSQL_PASSWORD, MYSQL_PASSWORD_FILE};
+
+        let text = self.layers.text(&MYSQL_PASSWORD).map(Secret::new);
+        let file = self.optional(&MYSQL_PASSWORD_FILE, |text| Ok(PathBuf::from(text)))?;
+        let setting = match (&text, &file) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => &MYSQL_PASSWORD,
+            (None, Some(_)) => &MYSQL_PASSWORD_FILE,
+            (Some(_), Some(_)) => {
+                let reason = "mysql_password is given, too: take one of the two out";
+                return Err(self.invalid(&MYSQL_PASSWORD_FILE, reason.to_owned()));
+            }
+        };
+        match target {
+            None => Err(self.invalid(
+                setting,
                 "there is no mysql to use it for: give --mysql, or take it out".to_owned(),
             )),
-            (Some(MysqlTarget { password: Some(_), .. }), Some(_)) => Err(self.invalid(
-                &setting::MYSQL_PASSWORD_FILE,
+            Some(MysqlTarget { password: Some(_), .. }) => Err(self.invalid(
+                setting,
                 "the mysql URL has a password already: take one of the two out".to_owned(),
             )),
-            (Some(target), Some(path)) => {
-                let password = read_password(&path).map_err(|error| ConfigError::Read {
-                    name: setting::MYSQL_PASSWORD_FILE.name,
-                    path,
-                    error,
-                })?;
-                Ok(Some(MysqlTarget { password: Some(password), ..target }))
+            Some(_) => {
+                match file {
+                    None => Ok(text),
+                    Some(path) => read_password(&path).map(Some).map_err(|error| {
+                        ConfigError::Read { name: MYSQL_PASSWORD_FILE.name, path, error }
+                    }),
+                }
             }
         }
+    }
+
+    /// A file that is not there, or holds no certificate, is told at the start; it is read again at each
+    /// connection.
+    fn mysql_tls(&self) -> Result<Option<MysqlTls>, ConfigError> {
+        let is_required = self.required(&setting::MYSQL_TLS, |text| match text {
+            "off" => Ok(false),
+            "required" => Ok(true),
+            _ => Err(format!("{text:?}: write off or required")),
+        })?;
+        let ca_file = self.optional(&setting::MYSQL_CA_FILE, |text| Ok(PathBuf::from(text)))?;
+        let Some(path) = ca_file.as_ref().filter(|_| is_required) else {
+            return match ca_file {
+                Some(_) => Err(self.invalid(
+                    &setting::MYSQL_CA_FILE,
+                    "it is of no use without mysql_tls = \"required\": give --mysql-tls=required too"
+                        .to_owned(),
+                )),
+                None => Ok(is_required.then_some(MysqlTls { ca_file })),
+            };
+        };
+        let text = std::fs::read(path).map_err(|error| ConfigError::Read {
+            name: setting::MYSQL_CA_FILE.name,
+            path: path.clone(),
+            error,
+        })?;
+        if !text.windows(PEM_CERTIFICATE.len()).any(|part| part == PEM_CERTIFICATE) {
+            return Err(self.invalid(
+                &setting::MYSQL_CA_FILE,
+                format!(
+                    "{} holds no certificate: it must be PEM, with -----BEGIN CERTIFICATE-----",
+                    path.display()
+                ),
+            ));
+        }
+        Ok(Some(MysqlTls { ca_file }))
     }
 
     fn sequence(&self) -> Result<Option<SequenceIds>, ConfigError> {

@@ -1,6 +1,6 @@
 //! The address of the database to mirror into.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::Secret;
 
@@ -23,6 +23,16 @@ pub struct MysqlTarget {
     pub port: u16,
     /// The database that holds the mirrored tables.
     pub database: String,
+    /// Whether MySQL must prove who it is, and all goes encrypted. Default: no. Never in the URL.
+    pub tls: Option<MysqlTls>,
+}
+
+/// How MySQL proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlTls {
+    /// The authorities, PEM, of which one must have signed its certificate. Default: those that
+    /// browsers trust.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl FromStr for MysqlTarget {
@@ -90,6 +100,7 @@ impl MysqlTarget {
             host: host.to_owned(),
             port,
             database: String::new(),
+            tls: None,
         })
     }
 }

@@ -39,6 +39,8 @@ pub enum Kind {
     Switch,
     /// A URL whose password is never shown.
     SecretUrl,
+    /// A text that is never shown, and has no flag: other users of the machine see the command line.
+    Secret,
 }
 
 /// See [`Config::cluster`](super::Config::cluster).
@@ -156,7 +158,17 @@ pub const MYSQL: Setting = Setting {
     kind: Kind::SecretUrl,
     help: "The database to mirror into, mysql://USER[:PASSWORD]@HOST:PORT/DATABASE; off (or empty): \
            none. A password on the command line is visible to other users of the machine: prefer \
-           --mysql-password-file",
+           --mysql-password-file, or the variable LASTWORD_MYSQL_PASSWORD",
+};
+/// See [`Config::mysql`](super::Config::mysql).
+pub const MYSQL_PASSWORD: Setting = Setting {
+    name: "mysql_password",
+    env: "LASTWORD_MYSQL_PASSWORD",
+    flag: "mysql-password",
+    value_name: "PASSWORD",
+    default: "",
+    kind: Kind::Secret,
+    help: "The password for mysql",
 };
 /// See [`Config::mysql`](super::Config::mysql).
 pub const MYSQL_PASSWORD_FILE: Setting = Setting {
@@ -167,6 +179,28 @@ pub const MYSQL_PASSWORD_FILE: Setting = Setting {
     default: "",
     kind: Kind::Text,
     help: "A file whose first line is the password for --mysql",
+};
+/// See [`MysqlTarget::tls`](super::MysqlTarget::tls).
+pub const MYSQL_TLS: Setting = Setting {
+    name: "mysql_tls",
+    env: "LASTWORD_MYSQL_TLS",
+    flag: "mysql-tls",
+    value_name: "WHEN",
+    default: "off",
+    kind: Kind::Text,
+    help: "required: MySQL must prove by its certificate that it is the host of --mysql, and all goes \
+           encrypted; off: neither",
+};
+/// See [`MysqlTls::ca_file`](super::MysqlTls::ca_file).
+pub const MYSQL_CA_FILE: Setting = Setting {
+    name: "mysql_ca_file",
+    env: "LASTWORD_MYSQL_CA_FILE",
+    flag: "mysql-ca-file",
+    value_name: "FILE",
+    default: "",
+    kind: Kind::Text,
+    help: "The authorities (PEM) of which one must have signed MySQL's certificate, with \
+           --mysql-tls=required. Without it: those that browsers trust",
 };
 /// See [`Config::insecure`](super::Config::insecure).
 pub const INSECURE: Setting = Setting {
@@ -322,7 +356,7 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// Every setting that has all three names, in the order in which they are shown.
-pub const ALL: [&Setting; 25] = [
+pub const ALL: [&Setting; 28] = [
     &CLUSTER,
     &SITE,
     &ROLE,
@@ -332,7 +366,10 @@ pub const ALL: [&Setting; 25] = [
     &PEER,
     &COMPRESSION,
     &MYSQL,
+    &MYSQL_PASSWORD,
     &MYSQL_PASSWORD_FILE,
+    &MYSQL_TLS,
+    &MYSQL_CA_FILE,
     &INSECURE,
     &SEQUENCE_OFFSET,
     &SEQUENCE_INCREMENT,

@@ -366,6 +366,36 @@ fn passwords_are_hidden_wherever_settings_are_shown() {
 }
 
 #[test]
+fn a_password_comes_from_the_environment_or_the_file_and_is_shown_by_neither() {
+    let site = [("site", "fra"), ("data", "d"), ("mysql", "mysql://u@h/d")];
+    let variable = [("LASTWORD_MYSQL_PASSWORD", "hunter2")];
+    let layers = layers("", &variable, &site).unwrap();
+    let config = Config::from_layers(&layers).unwrap();
+    assert_eq!(config.mysql.as_ref().unwrap().password.as_ref().unwrap().expose(), "hunter2");
+    let effective = layers.effective();
+    let shown = effective.iter().find(|e| e.setting.name == "mysql_password").unwrap();
+    assert_eq!(
+        (&shown.texts[..], shown.source.to_string()),
+        (&["***".to_owned()][..], "LASTWORD_MYSQL_PASSWORD".to_owned())
+    );
+    assert!(!format!("{config:?}{layers:?}").contains("hunter2"));
+
+    let file = "mysql = 'mysql://u@h/d'\nmysql_password = 'hunter2'";
+    assert_eq!(load_with(file).unwrap().mysql.unwrap().password.unwrap().expose(), "hunter2");
+    for (file, what) in [
+        ("mysql_password = 'hunter2'", "there is no mysql to use it for"),
+        ("mysql = 'mysql://u:p@h/d'\nmysql_password = 'hunter2'", "has a password already"),
+        (
+            "mysql = 'mysql://u@h/d'\nmysql_password = 'hunter2'\nmysql_password_file = 'x'",
+            "one of the two",
+        ),
+    ] {
+        let text = refusal(file);
+        assert!(text.contains(what) && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn a_password_file_gives_its_first_line() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"hunter2\n# rotated weekly\n").unwrap();

@@ -24,7 +24,7 @@ use super::{
     mapping::{Dead, Record, Refused, TableBatch, by_table},
     mysql::{number, text},
     session::Session,
-    statement::{self, Statement},
+    statement::{self, Statement, in_powers_of_two},
 };
 use crate::model::{Body, Heads, Key, Row, TableName};
 
@@ -237,7 +237,8 @@ impl Session<'_> {
             }
             let (now, later) = records.split_at(statement::rows_that_fit(records, bytes_max));
             waiting.push(later);
-            let Err(error) = self.mysql.execute(statement::upsert(table, exact, now)).await else {
+            let upsert = statement::upsert(table, exact, self.overwrites, now);
+            let Err(error) = self.mysql.execute(upsert).await else {
                 continue;
             };
             let Some(reason) = error.refused_row() else { return Err(error) };
@@ -319,18 +320,6 @@ impl Totals {
             self.last_reason = Some(last.reason);
         }
     }
-}
-
-/// Parts of 256, 128, 64 ... so that few statement texts serve all.
-pub(super) fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        if all.is_empty() {
-            return None;
-        }
-        let (some, rest) = all.split_at(statement::power_of_two(all.len()));
-        all = rest;
-        Some(some)
-    })
 }
 
 #[cfg(test)]

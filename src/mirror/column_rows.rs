@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SELECT key ... FOR UPDATE                 which of them stand; they stay so until the commit
-//! what the application has in hand          is passed over: it comes back as a newer write
+//! what an application has in hand           is passed over: it comes back as a newer write (in_hand.rs)
 //! DELETE ...                                tombstones, expired rows, what is set aside
 //! INSERT ... ON DUPLICATE KEY UPDATE ...    those that stand
 //! INSERT ...                                those that do not
@@ -17,12 +17,12 @@
 use std::collections::HashSet;
 
 use super::{
-    apply::{Totals, in_powers_of_two},
+    apply::Totals,
     columns::{ColumnBatch, ColumnRecord, Columns, Place, own, rows_that_fit},
     error::MirrorError,
     mapping::Refused,
     session::{Expiry, Session},
-    statement,
+    statement::{self, in_powers_of_two},
 };
 use crate::model::{Key, TableName};
 
@@ -39,22 +39,27 @@ impl Session<'_> {
     ) -> Result<(), MirrorError> {
         let places: Vec<_> = batch.places().collect();
         let standing = self.lock(columns, &places).await?;
-        let passed_over = self.passed_over(table, columns, &places).await?;
-        let is_ours = |place: &Place| !passed_over.contains(&place.key);
+        // A row of another key stands there that is the same key to MySQL.
+        let asked: HashSet<_> = places.iter().map(|place| &place.key).collect();
+        let folds = standing.iter().any(|key| !asked.contains(key));
+        let now;
+        let batch = match self.of_application(table, columns, batch, &standing).await? {
+            Some(as_it_stands) => {
+                now = as_it_stands;
+                &now
+            }
+            None => batch,
+        };
         let stands = |place: &Place| standing.contains(&place.key);
 
         let of_refused = batch.refused.iter().filter_map(|(_, place)| place.as_ref());
-        let gone: Vec<_> = batch
-            .dead
-            .iter()
-            .chain(of_refused)
-            .filter(|place| is_ours(place) && stands(place))
-            .collect();
+        let gone: Vec<_> =
+            batch.dead.iter().chain(of_refused).filter(|place| stands(place)).collect();
         self.delete_places(columns, &gone).await?;
 
-        let records = || batch.records.iter().filter(|record| is_ours(&record.place));
-        let (there, new): (Vec<_>, Vec<_>) = records().partition(|record| stands(&record.place));
-        let mut write = Write { is_last_try, set_aside: Vec::new() };
+        let (there, new): (Vec<_>, Vec<_>) =
+            batch.records.iter().partition(|record| stands(&record.place));
+        let mut write = Write { is_last_try: is_last_try || folds, set_aside: Vec::new() };
         self.write_records(columns, Statements::Update, &there, &mut write).await?;
         // Nothing older stays for them, and they may only have been in each other's way.
         let out: Vec<_> = write.set_aside.iter().map(|(record, _)| &record.place).collect();
@@ -65,18 +70,16 @@ impl Session<'_> {
             self.write_records(columns, Statements::Insert, &again, &mut write).await?;
         }
 
-        let refused = batch
-            .refused
-            .iter()
-            .filter(|(_, place)| place.as_ref().is_none_or(is_ours))
-            .map(|(refused, _)| refused.clone());
-        let mut refused: Vec<Refused> = refused.collect();
-        refused.extend(write.set_aside.into_iter().map(|(record, reason)| record.refused(reason)));
-        let keys: Vec<_> = batch.keys().filter(|key| !passed_over.contains(*key)).collect();
+        let mut refused: Vec<Refused> =
+            batch.refused.iter().map(|(refused, _)| refused.clone()).collect();
+        let losers = self.contest(table, columns, write.set_aside, &mut refused).await?;
+        let keys: Vec<_> = batch.keys().chain(&losers).collect();
         self.set_aside(table, &keys, &refused, totals).await?;
 
         let out: HashSet<_> = refused.iter().map(|refused| &refused.key).collect();
-        let expiring: Vec<_> = records()
+        let expiring: Vec<_> = batch
+            .records
+            .iter()
             .filter(|record| !out.contains(&record.place.key))
             .filter_map(|record| Some((&record.place.key, record.expires_at_ms?)))
             .collect();
@@ -85,25 +88,24 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Deletes rows, those aside that an application has in hand; gives how many stood there.
+    /// Deletes rows that are dead, those aside that an application has in hand; gives how many stood there.
     pub(super) async fn delete_columns(
         &mut self,
         table: &TableName,
         columns: &Columns,
-        places: &[Place],
+        places: Vec<Place>,
     ) -> Result<u64, MirrorError> {
-        let places: Vec<_> = places.iter().collect();
+        let batch = ColumnBatch { dead: places, ..ColumnBatch::default() };
+        let places: Vec<_> = batch.dead.iter().collect();
         let standing = self.lock(columns, &places).await?;
-        let passed_over = self.passed_over(table, columns, &places).await?;
-        let gone: Vec<_> = places
-            .into_iter()
-            .filter(|place| standing.contains(&place.key) && !passed_over.contains(&place.key))
-            .collect();
+        let as_it_stands = self.of_application(table, columns, &batch, &standing).await?;
+        let dead = as_it_stands.as_ref().unwrap_or(&batch).dead.iter();
+        let gone: Vec<_> = dead.filter(|place| standing.contains(&place.key)).collect();
         self.delete_places(columns, &gone).await
     }
 
     /// Locks these rows, as far as they stand; gives the keys of those.
-    async fn lock(
+    pub(super) async fn lock(
         &mut self,
         columns: &Columns,
         places: &[&Place],
@@ -117,17 +119,7 @@ impl Session<'_> {
         Ok(standing)
     }
 
-    /// The keys among these, whose rows are locked, of which an application's write is not in the store yet.
-    async fn passed_over(
-        &mut self,
-        _table: &TableName,
-        _columns: &Columns,
-        _places: &[&Place],
-    ) -> Result<HashSet<Key>, MirrorError> {
-        Ok(HashSet::new())
-    }
-
-    async fn delete_places(
+    pub(super) async fn delete_places(
         &mut self,
         columns: &Columns,
         places: &[&Place],

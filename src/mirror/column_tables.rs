@@ -20,18 +20,17 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    capture::{State, guard_triggers},
     columns::{self, Columns, own},
+    doctor::Wanted,
     error::MirrorError,
     mysql::{number, text},
-    session::{Expiry, Session, read},
+    session::{Expiry, Session},
     shape::TableFacts,
     table_setting::{Form, TableSetting},
     tables::TABLES_ASKED_MAX,
 };
-use crate::{
-    model::{Key, TableName},
-    store::ScanRange,
-};
+use crate::model::{Key, TableName};
 
 /// A column table that does.
 #[derive(Clone, Debug)]
@@ -39,6 +38,18 @@ pub(super) struct ColumnTable {
     pub(super) columns: Arc<Columns>,
     pub(super) expiry: Expiry,
     pub(super) filling: Filling,
+    /// How many rows of the store this filling has written.
+    pub(super) rows_filled: u64,
+    /// Applications write there, too.
+    pub(super) is_captured: bool,
+}
+
+impl ColumnTable {
+    /// All its rows are written anew.
+    pub(super) fn lacks_rows(&mut self) {
+        self.filling = Filling::Behind(None);
+        self.rows_filled = 0;
+    }
 }
 
 /// Whether a table lacks rows.
@@ -61,6 +72,8 @@ impl Session<'_> {
     /// Finds the column tables that the settings name and MySQL has, and judges them.
     pub(super) async fn find_column_tables(&mut self) -> Result<(), MirrorError> {
         self.columns_looked_at = Instant::now();
+        self.columns_due = false;
+        self.capture.mark_unchanged();
         let settings = &self.config.tables;
         let mut tables: BTreeSet<TableName> = settings
             .iter()
@@ -93,6 +106,10 @@ impl Session<'_> {
             self.waiting.insert(name, reason);
         }
         self.report.waits_for(&self.waiting);
+        if Wanted::of(self.config).captures() {
+            // A table may be numbered that was not there before, and a variable set anew.
+            self.check_fitness().await?;
+        }
         Ok(())
     }
 
@@ -118,7 +135,7 @@ impl Session<'_> {
         table: &TableName,
         reason: String,
     ) -> Result<(), MirrorError> {
-        self.mysql.execute(own::unfill(table)).await?;
+        self.mysql.execute(own::unfill(table, &self.position)).await?;
         self.columns.remove(table);
         let before = self.waiting.insert(table.to_string(), reason.clone());
         if before.as_ref() != Some(&reason) {
@@ -177,11 +194,13 @@ impl Session<'_> {
             Ok(columns) => columns,
             Err(reason) => return Ok(Err(reason)),
         };
-        if let Some(trigger) = columns.unguarded.first() {
-            return Ok(Err(format!(
-                "table {table}: its trigger {trigger} is not guarded yet: put its body into IF \
-                 @lastword_applying IS NULL THEN ... END IF"
-            )));
+        if !columns.unguarded.is_empty() {
+            guard_triggers(&mut self.mysql, table, &columns.unguarded).await?;
+        }
+        if setting.capture
+            && let Some(reason) = self.capture_lacks(table)
+        {
+            return Ok(Err(reason));
         }
         let known = self.columns.get(table);
         if let Some(known) = known.filter(|known| !is_new && *known.columns == columns) {
@@ -205,9 +224,20 @@ impl Session<'_> {
                 self.position.is_empty() && self.mysql.rows(columns.any_row()).await?.is_empty()
             }
         };
-        self.mysql.execute(own::remember(table, is_filled, &definition)).await?;
+        if is_new {
+            // The one that was remembered is gone, with its rows.
+            self.mysql.execute(own::forget(table)).await?;
+        }
+        let remember = own::remember(table, is_filled, &definition, &self.position);
+        self.mysql.execute(remember).await?;
         let filling = if is_filled { Filling::Done } else { Filling::Behind(None) };
-        Ok(Ok(ColumnTable { columns: Arc::new(columns), expiry: Expiry::Unknown, filling }))
+        Ok(Ok(ColumnTable {
+            columns: Arc::new(columns),
+            expiry: Expiry::Unknown,
+            filling,
+            rows_filled: 0,
+            is_captured: setting.capture,
+        }))
     }
 
     /// Makes the table, where its columns are declared.
@@ -217,10 +247,7 @@ impl Session<'_> {
         setting: &TableSetting,
     ) -> Result<Result<TableFacts, String>, MirrorError> {
         if setting.columns.is_empty() {
-            return Ok(Err(format!(
-                "table {table}: it is not there: run the CREATE TABLE of the other sites, or give \
-                 its [[table]] columns and a primary_key, and lastword makes it"
-            )));
+            return Ok(Err(columns::is_missing(table.as_str())));
         }
         match self.mysql.execute(columns::create(table.as_str(), setting)).await {
             Ok(_) => {}
@@ -245,30 +272,32 @@ impl Session<'_> {
         if self.mysql.rows(columns.any_row()).await?.is_empty() {
             return Ok(None);
         }
-        let (node, name) = (self.node.clone(), table.clone());
-        let store_is_empty = read(move || {
-            let snapshot = node.snapshot();
-            let now_ms = node.now_ms();
-            for row in snapshot.scan(&name, &ScanRange::default())? {
-                if row?.body.is_live(now_ms) {
-                    return Ok(false);
-                }
+        // What they are the capture has judged.
+        if setting.capture {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "table {table}: it holds rows that lastword did not write: set capture = true in its \
+             [[table]] to make them this site's, or move them away with RENAME TABLE"
+        )))
+    }
+
+    /// Why nothing is written into a captured table yet.
+    fn capture_lacks(&self, table: &TableName) -> Option<String> {
+        let states = self.capture.borrow();
+        let what = match states.get(table) {
+            Some(State::On) => return None,
+            None => "its capture begins",
+            Some(State::Touch | State::Renew) => "the rows that are there are being taken in",
+            Some(State::Wait) => {
+                "rows of it are in MySQL and in the store, and nobody has said which are right: \
+                 lastword adopt compares them"
             }
-            Ok(true)
-        })
-        .await?;
-        Ok(match (setting.capture, store_is_empty) {
-            // They become this site's writes.
-            (true, true) => None,
-            (true, false) => Some(format!(
-                "table {table}: both MySQL and the store have rows of it from before: run lastword \
-                 adopt {table}"
-            )),
-            (false, _) => Some(format!(
-                "table {table}: it holds rows that lastword did not write: set capture = true in \
-                 its [[table]] to make them this site's, or move them away with RENAME TABLE"
-            )),
-        })
+            Some(State::Altered | State::Broken) => {
+                "it was altered: lastword table refresh takes it as it is now"
+            }
+        };
+        Some(format!("table {table}: {what}"))
     }
 
     pub(super) async fn remembered(

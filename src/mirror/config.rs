@@ -1,17 +1,25 @@
 //! How the mirror is set up.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{Form, TableSetting};
-use crate::model::TableName;
+use crate::{model::TableName, protocol::SequenceIds};
 
 /// The MySQL database to mirror into, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
     pub target: Target,
+    /// How it proves who it is; `None`: it need not, and nothing is encrypted.
+    pub tls: Option<Tls>,
     /// How single tables stand there; the others are [keys and values](super::Form::KeyValue).
     pub tables: Vec<TableSetting>,
+    /// The largest value that a client may write, in bytes.
+    pub value_bytes_max: usize,
+    /// The site's numbers, where it has some.
+    pub sequence: Option<SequenceIds>,
+    /// A row that applications wrote may be so large, as JSON, in bytes; a larger one holds its table up.
+    pub captured_value_bytes_max: usize,
     /// How many rows one transaction takes at most.
     pub batch_rows_max: usize,
     /// How many bytes of rows one transaction takes, roughly; a single row may be larger.
@@ -54,13 +62,25 @@ pub struct Target {
     pub database: String,
 }
 
+/// How MySQL proves who it is: its certificate must name the target's host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The authorities, PEM, of which one must have signed it; read at each connection. `None`: those
+    /// that browsers trust.
+    pub ca_file: Option<PathBuf>,
+}
+
 impl Config {
     /// With the defaults.
     #[must_use]
     pub fn new(target: Target) -> Config {
         Config {
             target,
+            tls: None,
             tables: Vec::new(),
+            value_bytes_max: 1 << 20,
+            sequence: None,
+            captured_value_bytes_max: 3 << 20,
             batch_rows_max: 4_000,
             batch_bytes_max: 4 << 20,
             rescan_rows_max: 10_000,
@@ -79,10 +99,22 @@ impl Config {
     /// The setting of a table that stands in columns; `None`: it is keys and values.
     #[must_use]
     pub fn columns_of(&self, table: &TableName) -> Option<&TableSetting> {
-        let named = |name: &str| self.tables.iter().find(|setting| setting.name == name);
-        named(table.as_str())
-            .or_else(|| named(TableSetting::ALL))
-            .filter(|setting| setting.form == Form::Columns)
+        TableSetting::of_columns(&self.tables, table.as_str())
+    }
+
+    /// Whether some tables stand in columns.
+    #[must_use]
+    pub fn has_column_tables(&self) -> bool {
+        self.tables.iter().any(|setting| setting.form == Form::Columns)
+    }
+}
+
+impl Target {
+    /// Whether what goes there stays on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 

@@ -73,6 +73,19 @@ pub(super) enum MirrorError {
         "mysql: another mirror has taken this database over: make sure that only one node uses it"
     )]
     Fenced,
+    /// To go on would lose what somebody wrote.
+    #[error("mysql: {found}: {why}; {mend}")]
+    Unfit {
+        /// What the doctor found.
+        found: String,
+        /// Why it matters.
+        why: String,
+        /// What mends it.
+        mend: String,
+    },
+    /// An operator said so.
+    #[error("the mirror is paused")]
+    Paused,
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,6 +97,7 @@ impl MirrorError {
         matches!(
             self,
             MirrorError::Table(_)
+                | MirrorError::Unfit { .. }
                 | MirrorError::OtherStore { .. }
                 | MirrorError::AheadOfStore { .. }
                 | MirrorError::Format(_)

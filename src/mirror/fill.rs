@@ -38,6 +38,7 @@ impl Session<'_> {
             let Some((table, behind)) = next else { return Ok(()) };
             self.fill_page(&table, behind).await?;
             self.keep_up(None).await?;
+            self.check_orders()?;
         }
         Ok(())
     }
@@ -67,10 +68,11 @@ impl Session<'_> {
         if let Some(last) = rows.last().map(|row| row.key.clone()) {
             let written = rows.len() as u64;
             self.apply(rows, self.position.clone()).await?;
-            self.report.rescans(Some((table, written)));
             // The table may have been found not to do.
             if let Some(of_table) = self.columns.get_mut(table) {
                 of_table.filling = Filling::Behind(Some(last));
+                of_table.rows_filled += written;
+                self.report.rescans(Some((table, of_table.rows_filled)));
             }
             return Ok(());
         }
@@ -79,7 +81,7 @@ impl Session<'_> {
         let definition = of_table.columns.definition();
         of_table.filling = Filling::Done;
         self.begin(&self.position.clone()).await?;
-        self.mysql.execute(own::remember(table, true, &definition)).await?;
+        self.mysql.execute(own::remember(table, true, &definition, &self.position)).await?;
         self.commit(self.position.clone()).await?;
         self.report.rescans(None);
         tracing::info!(%table, "the table is filled");

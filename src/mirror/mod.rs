@@ -5,10 +5,13 @@
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
 //!                     |              mapping.rs   which row is written, deleted, set aside
 //!                     |              statement.rs the SQL
+//!                     |-- rebuild.rs: tables filled anew, where an operator says so
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
+//!                     |-- doctor/: is this MySQL fit for it?
 //!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
+//!                     |     in_hand.rs: rows that applications write, too; contest.rs: two for one place
 //!                     |-- upkeep.rs: expired rows, rows set aside, idle heads
 //!                     `-- repair.rs: rows that verify/ found to be other than the store's
 //! ```
@@ -23,14 +26,19 @@
 //! read-only costs the mirror time, and the node nothing.
 
 mod apply;
+mod capture;
 mod column_rows;
 mod column_tables;
 mod columns;
 mod config;
+mod contest;
+mod doctor;
 mod error;
 mod fill;
+mod in_hand;
 mod mapping;
 mod mysql;
+mod rebuild;
 mod repair;
 mod rescan;
 mod session;
@@ -41,23 +49,25 @@ mod tables;
 mod upkeep;
 mod verify;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Target};
+pub use config::{Config, Target, Tls};
+pub use doctor::{Examination, Finding, GrantError, Level, examine, grant_statements};
 pub use table_setting::{DeclaredColumn, Form, TableSetting, Triggers};
 
 use crate::{
     model::{Heads, TableName},
     node::{LastError, MirrorHandle, MirrorReport, Node, Rescan, WaitingTable},
 };
+use capture::CaptureStates;
 use error::MirrorError;
 use repair::Repair;
 use session::Session;
@@ -72,14 +82,17 @@ const SESSION_SOUND: Duration = Duration::from_secs(10);
 pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHandle<()> {
     let target = config.target.to_string();
     let report = MirrorReport { target, ..MirrorReport::default() };
-    let report = Report { mirror: node.reports().add_mirror(report) };
+    let report = Report { mirror: node.reports().add_mirror(report), warned_of: Mutex::default() };
+    let (sender, states) = watch::channel(CaptureStates::new());
+    let (capture_rests, rests) = watch::channel(false);
     let line = node.mirror_line().open();
     let (repairs, asked) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report, asked) => {}
+            () = mirror(&node, &config, &report, states, rests, asked) => {}
+            () = capture::capture(&node, &config, sender, capture_rests) => {}
             () = verify::serve(&node, &config, line, repairs) => {}
         }
     })
@@ -90,13 +103,31 @@ async fn mirror(
     node: &Node,
     config: &Config,
     report: &Report,
+    states: watch::Receiver<CaptureStates>,
+    mut capture_rests: watch::Receiver<bool>,
     mut repairs: mpsc::Receiver<Repair>,
 ) {
     let mut waits = waits(config);
     let mut last_text = String::new();
+    let mut orders = node.mirror_orders();
     loop {
+        let is_paused = orders.borrow_and_update().paused.is_some();
+        node.mirror_is_at_rest(false);
+        if is_paused {
+            report.paused();
+            tokio::select! {
+                Ok(_) = capture_rests.wait_for(|&rests| rests) => node.mirror_is_at_rest(true),
+                Ok(_) = orders.wait_for(|orders| orders.paused.is_none()) => {}
+                else => {}
+            }
+            // The node holds the other end.
+            let _ = orders.wait_for(|orders| orders.paused.is_none()).await;
+            waits = self::waits(config);
+            continue;
+        }
         let began = Instant::now();
-        let (error, session) = match Session::connect(node, config, report, &mut repairs).await {
+        let connected = Session::connect(node, config, report, states.clone(), &mut repairs).await;
+        let (error, session) = match connected {
             Err(error) => (error, None),
             Ok(mut session) => match session.run().await {
                 Ok(()) => return,
@@ -104,6 +135,9 @@ async fn mirror(
             },
         };
         // One that waits for an operator keeps its sound connection: status can tell the two.
+        if matches!(error, MirrorError::Paused) {
+            continue;
+        }
         let session = session.filter(|_| error.waits_for_operator());
         report.failed(node.now_ms(), &error, session.is_some());
         let text = error.to_string();
@@ -116,7 +150,10 @@ async fn mirror(
         if began.elapsed() >= SESSION_SOUND {
             waits = self::waits(config);
         }
-        sleep(waits.next().unwrap_or(config.retry_max)).await;
+        tokio::select! {
+            () = sleep(waits.next().unwrap_or(config.retry_max)) => {}
+            _ = orders.changed() => {}
+        }
     }
 }
 
@@ -132,6 +169,8 @@ fn waits(config: &Config) -> ExponentialBackoff {
 /// What status shows of the mirror.
 struct Report {
     mirror: MirrorHandle,
+    /// What the log was told of MySQL's settings.
+    warned_of: Mutex<Vec<Finding>>,
 }
 
 impl Report {
@@ -153,6 +192,36 @@ impl Report {
     fn rescans(&self, at: Option<(&TableName, u64)>) {
         let rescan = at.map(|(table, rows)| Rescan { table: table.clone(), rows });
         self.mirror.update(|mirror| mirror.rescan = rescan);
+    }
+
+    /// A rebuild has come so far in this table; `None`: it is over.
+    fn rebuilds(&self, at: Option<Rescan>) {
+        self.mirror.update(|mirror| mirror.rebuild = at);
+    }
+
+    /// An operator said so; nothing is wrong.
+    fn paused(&self) {
+        self.mirror.update(|mirror| {
+            mirror.connected = false;
+            mirror.applying = false;
+            mirror.rescan = None;
+            mirror.rebuild = None;
+        });
+    }
+
+    /// Logs what is not as it should be, where it was not told yet.
+    fn warns_of(&self, findings: &[Finding]) {
+        let mut warned_of = self.warned_of.lock().expect("no holder of this lock panics");
+        warned_of.retain(|told| findings.contains(told));
+        for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
+            if warned_of.contains(finding) {
+                continue;
+            }
+            let Finding { subject, found, why, mend, .. } = finding;
+            let mend = mend.as_deref().unwrap_or_default();
+            tracing::warn!(subject, found, why, mend, "MySQL is not set up as it should be");
+            warned_of.push(finding.clone());
+        }
     }
 
     fn applied(&self, rows: u64) {
@@ -184,6 +253,7 @@ impl Report {
             mirror.connected = connected;
             mirror.applying = false;
             mirror.rescan = None;
+            mirror.rebuild = None;
             mirror.last_error = Some(LastError { message: error.to_string(), at_ms: now_ms });
         });
     }
@@ -191,10 +261,6 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        self.mirror.update(|mirror| {
-            mirror.connected = false;
-            mirror.applying = false;
-            mirror.rescan = None;
-        });
+        self.paused();
     }
 }

@@ -6,10 +6,12 @@
 use std::{future::Future, time::Duration};
 
 use jiff::civil::DateTime;
-use mysql_async::{Conn, Error, IoError, OptsBuilder, Params, Row, Value, prelude::Queryable};
+use mysql_async::{
+    Conn, DriverError, Error, IoError, OptsBuilder, Params, Row, SslOpts, Value, prelude::Queryable,
+};
 
 use super::{
-    Config,
+    Config, Tls,
     error::{MirrorError, ServerError},
     statement::{self, Param, Statement},
 };
@@ -23,6 +25,7 @@ const PACKET_BYTES_BOUND: usize = 16 << 20;
 /// An idle connection's peer is asked after so long whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const UNKNOWN_DATABASE: u16 = 1049;
+const NO_TLS: &str = "MySQL offers no TLS, and mysql_tls is required";
 
 /// A session of the mirror.
 pub(super) struct Connection {
@@ -51,6 +54,7 @@ impl Connection {
             // The address that was given, not a socket that the server may name.
             .prefer_socket(false)
             .tcp_keepalive(Some(KEEP_ALIVE))
+            .ssl_opts(config.tls.as_ref().map(tls_options))
             // A row that an UPDATE finds counts, whether or not it changes.
             .client_found_rows(true)
             .stmt_cache_size(PREPARED_MAX);
@@ -60,7 +64,8 @@ impl Connection {
                 MirrorError::UnknownDatabase(target.clone())
             }
             MirrorError::Connection(reason) => {
-                MirrorError::Connection(format!("cannot connect to {target}: {reason}"))
+                let advice = tls_advice(&reason);
+                MirrorError::Connection(format!("cannot connect to {target}: {reason}{advice}"))
             }
             other => other,
         })?;
@@ -70,8 +75,10 @@ impl Connection {
             statement_bytes_max: 0,
             bytes_read: 0,
         };
-        connection.execute(statement::SESSION).await?;
-        connection.execute(statement::ISOLATION).await?;
+        connection.execute(statement::session(config.statement_max)).await?;
+        if config.has_column_tables() {
+            connection.execute(statement::ISOLATION).await?;
+        }
         let rows = connection.rows(statement::PACKET_BYTES_MAX).await?;
         let packet_bytes_max =
             first_number(&rows).ok_or(MirrorError::Damaged("max_allowed_packet"))?;
@@ -163,6 +170,33 @@ pub(super) fn text(cell: &Cell) -> String {
     String::from_utf8_lossy(cell.as_deref().unwrap_or_default()).into_owned()
 }
 
+/// The name in the certificate must be the target's host: nothing here takes that check away.
+fn tls_options(tls: &Tls) -> SslOpts {
+    match &tls.ca_file {
+        Some(path) => SslOpts::default()
+            .with_root_certs(vec![path.clone().into()])
+            .with_disable_built_in_roots(true),
+        None => SslOpts::default(),
+    }
+}
+
+/// What to do where MySQL could not prove who it is, beginning with a separator.
+fn tls_advice(reason: &str) -> &'static str {
+    if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
+        "; its certificate is not signed by an authority of mysql_ca_file: give the file of the \
+         authority that signed it"
+    } else if reason.contains("not valid for name") || reason.contains("NotValidForName") {
+        "; its certificate is another host's: use a name from it in the mysql URL, or give MySQL a \
+         certificate for this one"
+    } else if reason.contains("Expired") || reason.contains("expired") {
+        "; give MySQL a new certificate"
+    } else if reason == NO_TLS {
+        ": set ssl_cert and ssl_key in MySQL's settings, or mysql_tls = \"off\""
+    } else {
+        ""
+    }
+}
+
 async fn within<T>(
     what: &str,
     limit: Duration,
@@ -177,6 +211,9 @@ async fn within<T>(
         })),
         Ok(Err(Error::Io(IoError::Io(error)))) => {
             Err(MirrorError::Connection(one_line(&error.to_string())))
+        }
+        Ok(Err(Error::Driver(DriverError::NoClientSslFlagFromServer))) => {
+            Err(MirrorError::Connection(NO_TLS.to_owned()))
         }
         Ok(Err(error)) => Err(MirrorError::Connection(one_line(&error.to_string()))),
         Err(_) => Err(MirrorError::Connection(format!("{what} took longer than {limit:?}"))),

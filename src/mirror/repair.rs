@@ -74,7 +74,13 @@ impl Session<'_> {
             })
             .await?;
             match is_columns {
-                true => self.apply(rows, self.position.clone()).await?,
+                true => {
+                    // What applications wrote stands otherwise as they did.
+                    self.overwrites = true;
+                    let applied = self.apply(rows, self.position.clone()).await;
+                    self.overwrites = false;
+                    applied?;
+                }
                 false => self.write_anew(&table, &portion, rows).await?,
             }
             keys = rest;

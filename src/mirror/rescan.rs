@@ -75,22 +75,44 @@ impl Session<'_> {
         let (mut rows, mut deleted) = (0, 0);
         let mut next = self.standing_after(table, None).await?;
         while let Some(last) = next.last {
-            let node = self.node.clone();
-            let name = table.clone();
+            let (node, name) = (self.node.clone(), table.clone());
             rows += next.rows;
             let gone = spawn_blocking(move || gone(&node, &name, next.standing));
             next = self.standing_after(table, Some(&last)).await?;
             let gone = gone.await.expect("reading the store does not panic")?;
-            if !gone.is_empty() {
-                self.begin(&self.position.clone()).await?;
-                let exact = self.tables[table].shape.key().is_exact;
-                deleted += self.delete(table, exact, &gone).await?;
-                self.commit(self.position.clone()).await?;
-            }
+            deleted += self.delete_in_one(table, &gone).await?;
             self.report.rescans(Some((table, rows)));
             self.keep_up(None).await?;
+            self.check_orders()?;
         }
         Ok((rows, deleted))
+    }
+
+    /// Deletes those of these rows that the store has not, or has dead; gives how many.
+    pub(super) async fn delete_gone(
+        &mut self,
+        table: &TableName,
+        standing: Vec<Dead>,
+    ) -> Result<u64, MirrorError> {
+        let (node, name) = (self.node.clone(), table.clone());
+        let gone = read(move || gone(&node, &name, standing)).await?;
+        self.delete_in_one(table, &gone).await
+    }
+
+    /// Deletes rows in one transaction; gives how many stood there.
+    async fn delete_in_one(
+        &mut self,
+        table: &TableName,
+        gone: &[Dead],
+    ) -> Result<u64, MirrorError> {
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        self.begin(&self.position.clone()).await?;
+        let exact = self.tables[table].shape.key().is_exact;
+        let deleted = self.delete(table, exact, gone).await?;
+        self.commit(self.position.clone()).await?;
+        Ok(deleted)
     }
 
     /// The same of a column table.
@@ -101,7 +123,7 @@ impl Session<'_> {
         let (mut rows, mut deleted) = (0, 0);
         let mut last: Option<Vec<Param>> = None;
         while let Some(of_table) = self.columns.get(table) {
-            let columns = Arc::clone(&of_table.columns);
+            let (columns, is_captured) = (Arc::clone(&of_table.columns), of_table.is_captured);
             let page = columns.keys_after(last.as_deref(), self.config.rescan_rows_max);
             let page = self.mysql.rows(page).await?;
             rows += page.len() as u64;
@@ -113,18 +135,25 @@ impl Session<'_> {
             }
             let (node, name) = (self.node.clone(), table.clone());
             let gone = read(move || gone_places(&node, &name, places)).await?;
+            if !gone.is_empty() && is_captured && !self.notes_writes(table, &columns).await? {
+                let reason = "a trigger of lastword's is gone: rows that the store has not may be \
+                              an application's";
+                self.pause(table, format!("table {table}: {reason}")).await?;
+                break;
+            }
             if !gone.is_empty() {
                 self.begin(&self.position.clone()).await?;
-                deleted += self.delete_columns(table, &columns, &gone).await?;
+                deleted += self.delete_columns(table, &columns, gone).await?;
                 self.commit(self.position.clone()).await?;
             }
             self.report.rescans(Some((table, rows)));
             self.keep_up(None).await?;
+            self.check_orders()?;
         }
         Ok((rows, deleted))
     }
 
-    async fn standing_after(
+    pub(super) async fn standing_after(
         &mut self,
         table: &TableName,
         after: Option<&[u8]>,
@@ -141,12 +170,12 @@ impl Session<'_> {
 }
 
 /// Some rows of a MySQL table.
-struct Lot {
+pub(super) struct Lot {
     rows: u64,
     /// The key behind which the next lot begins; `None`: this one is empty.
-    last: Option<Vec<u8>>,
+    pub(super) last: Option<Vec<u8>>,
     /// What stands there: this goes where it is dead, and nothing that is younger.
-    standing: Vec<Dead>,
+    pub(super) standing: Vec<Dead>,
 }
 
 fn standing(row: &[Cell]) -> Option<Dead> {

@@ -17,17 +17,21 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 
 use super::{
     Config, Report,
+    capture::CaptureStates,
     column_tables::ColumnTable,
     columns::own,
+    doctor,
     error::MirrorError,
+    in_hand::Owed,
     mysql::{Cell, Connection, number, text},
+    rebuild::Rebuild,
     repair::Repair,
     shape::Shape,
     statement,
@@ -36,7 +40,7 @@ use super::{
 };
 use crate::{
     model::{Heads, Origin, TableName},
-    node::{FollowDelta, Follower, Node, Page},
+    node::{FollowDelta, Follower, MirrorOrders, Node, Page},
     store::StoreError,
 };
 
@@ -66,9 +70,18 @@ pub(super) struct Session<'m> {
     /// Those that do not, and why.
     pub(super) waiting: BTreeMap<String, String>,
     pub(super) columns_looked_at: Instant,
+    /// They are to be looked at again now.
+    pub(super) columns_due: bool,
+    /// How the captured tables are, as the capture says.
+    pub(super) capture: watch::Receiver<CaptureStates>,
+    pub(super) owed: Owed,
     /// How many rows are set aside.
     pub(super) rejected_rows: u64,
     pub(super) upkeep: Upkeep,
+    /// What an operator said.
+    pub(super) orders: watch::Receiver<MirrorOrders>,
+    /// Rows go over whatever stands there, whatever version that bears.
+    pub(super) overwrites: bool,
     pub(super) last_used: Instant,
     /// What a comparison asks for.
     pub(super) repairs: &'m mut mpsc::Receiver<Repair>,
@@ -109,6 +122,7 @@ impl<'m> Session<'m> {
         node: &'m Node,
         config: &'m Config,
         report: &'m Report,
+        capture: watch::Receiver<CaptureStates>,
         repairs: &'m mut mpsc::Receiver<Repair>,
     ) -> Result<Session<'m>, MirrorError> {
         Ok(Session {
@@ -123,8 +137,13 @@ impl<'m> Session<'m> {
             columns: HashMap::new(),
             waiting: BTreeMap::new(),
             columns_looked_at: Instant::now(),
+            columns_due: false,
+            capture,
+            owed: Owed::new(),
             rejected_rows: 0,
             upkeep: Upkeep::new(config),
+            orders: node.mirror_orders(),
+            overwrites: false,
             last_used: Instant::now(),
             repairs,
         })
@@ -132,6 +151,7 @@ impl<'m> Session<'m> {
 
     /// Takes the database over and follows the node. Ends with an error, or with the node.
     pub(super) async fn run(&mut self) -> Result<(), MirrorError> {
+        self.check_fitness().await?;
         self.own_tables().await?;
         self.take_over().await?;
         self.count_rejected().await?;
@@ -141,30 +161,58 @@ impl<'m> Session<'m> {
         self.report.follows(&self.position);
 
         let mut follower = Follower::new(self.node, self.position.clone());
+        let mut rebuild = Rebuild::default();
         loop {
-            let idle = match self.has_to_fill() {
-                true => Duration::ZERO,
-                false => self.upkeep.nothing_due_for(),
-            };
-            let repair = tokio::select! {
-                goes_on = follower.changed_within(idle) => match goes_on {
-                    true => None,
-                    false => return Ok(()),
-                },
-                repair = self.repairs.recv() => repair,
-            };
+            let idle = self.nothing_due_for(&rebuild);
+            let mut repair = None;
+            tokio::select! {
+                lives = follower.changed_within(idle) => if !lives { return Ok(()) },
+                // They come from the node: while it lives there may be others.
+                _ = self.orders.changed() => {}
+                Ok(()) = self.capture.changed() => self.columns_due = true,
+                asked = self.repairs.recv() => repair = asked,
+            }
+            self.check_orders()?;
             if let Some(repair) = repair {
                 self.repair(repair).await?;
             }
             let rows;
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;
+            self.go_on_rebuilding(&mut rebuild).await?;
             if self.has_to_fill() {
                 self.fill().await?;
-            } else if rows >= GATHER_ROWS_MIN {
+            } else if rows >= GATHER_ROWS_MIN && !rebuild.is_under_way() {
                 sleep(GATHER).await;
             }
         }
+    }
+
+    /// How long to wait for changes before [`Session::keep_up`] is called again.
+    fn nothing_due_for(&self, rebuild: &Rebuild) -> Duration {
+        if self.has_to_fill() || rebuild.is_under_way() {
+            return Duration::ZERO;
+        }
+        let due = self.upkeep.nothing_due_for();
+        let is_captured = self.columns.values().any(|table| table.is_captured);
+        let owed = self.owed.at().saturating_duration_since(Instant::now());
+        if is_captured { due.min(owed) } else { due }
+    }
+
+    /// An operator may have told the mirror to write nothing: between two transactions is the time.
+    pub(super) fn check_orders(&self) -> Result<(), MirrorError> {
+        match self.orders.borrow().paused {
+            Some(_) => Err(MirrorError::Paused),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the doctor. What would lose data keeps the mirror from going on; the rest is logged once.
+    pub(super) async fn check_fitness(&mut self) -> Result<(), MirrorError> {
+        let now_ms = || self.node.now_ms();
+        let findings = doctor::findings(&mut self.mysql, self.config, now_ms).await?;
+        self.report.warns_of(&findings);
+        doctor::refuse(findings)
     }
 
     /// Makes the mirror's own tables where they are missing.
@@ -311,6 +359,7 @@ impl<'m> Session<'m> {
                 self.apply(rows.into_vec(), position).await?;
             }
             self.keep_up(None).await?;
+            self.check_orders()?;
             let read;
             (delta, read) = next.await.expect("reading the store does not panic");
             page = read?;

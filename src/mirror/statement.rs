@@ -6,7 +6,7 @@
 //! statement has 1, 2, 4 ... [`ROWS_MAX`] rows, so that a few texts, prepared once, serve all
 //! batches.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use jiff::civil::DateTime;
@@ -67,14 +67,27 @@ impl From<&Heads> for Param {
     }
 }
 
+/// How much longer than the mirror waits for it a statement may run in MySQL.
+const STATEMENT_GRACE: Duration = Duration::from_secs(5);
+
 /// What every session begins with. A row that does not fit is an error, never cut; text is UTF-8;
-/// locks and idle connections end before anyone has to look for them. A key of 0 is 0, and no new number;
-/// rows of column tables come in any order, so none waits for a parent and none takes children along;
-/// and triggers can tell whose writes these are.
-pub(super) const SESSION: &str = "SET NAMES utf8mb4, \
-    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
-    time_zone = '+00:00', autocommit = 1, foreign_key_checks = 0, @lastword_applying = 1, \
-    innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60";
+/// locks and idle connections end before anyone has to look for them. So does, in MariaDB, a statement
+/// for which nobody waits any more, after `statement_max`. A key of 0 is 0, and no new number; rows of
+/// column tables come in any order, so none waits for a parent and none takes children along; and triggers
+/// can tell whose writes these are.
+pub(super) fn session(statement_max: Duration) -> Statement {
+    let seconds = (statement_max + STATEMENT_GRACE).as_secs();
+    Statement::new(
+        format!(
+            "SET NAMES utf8mb4, \
+             sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
+             time_zone = '+00:00', autocommit = 1, foreign_key_checks = 0, @lastword_applying = 1, \
+             innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60 \
+             /*M!100101 , max_statement_time = {seconds} */"
+        ),
+        [],
+    )
+}
 
 /// Rows that are not there are not locked, so that no application waits to add others beside them; and
 /// each statement sees what was committed before it.
@@ -82,6 +95,65 @@ pub(super) const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ
 
 /// What the server tells of itself: the largest packet it takes.
 pub(super) const PACKET_BYTES_MAX: &str = "SELECT @@max_allowed_packet";
+
+/// Version and user.
+pub(super) const WHO: &str = "SELECT @@version, CURRENT_USER()";
+/// MySQL's wall clock, in milliseconds since the Unix epoch, UTC.
+pub(super) const CLOCK: &str =
+    "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000";
+/// How this connection is encrypted: a name, and empty where it is not.
+pub(super) const CIPHER: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
+/// What the user may, a line each.
+pub(super) const GRANTS: &str = "SHOW GRANTS";
+
+/// The variables on which the mirror and capture depend, as new sessions find them.
+const VARIABLES: [&str; 19] = [
+    "auto_increment_increment",
+    "auto_increment_offset",
+    "server_id",
+    "sql_mode",
+    "binlog_format",
+    "log_bin",
+    "log_bin_trust_function_creators",
+    "max_allowed_packet",
+    "wait_timeout",
+    "innodb_flush_log_at_trx_commit",
+    "innodb_lock_wait_timeout",
+    "default_storage_engine",
+    "time_zone",
+    "system_time_zone",
+    "read_only",
+    "super_read_only",
+    "innodb_read_only",
+    "log_slave_updates",
+    "gtid_domain_id",
+];
+
+/// Their names and values; those that the server does not know are left out.
+pub(super) fn global_variables() -> Statement {
+    let names = VARIABLES.join("','");
+    Statement::new(format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('{names}')"), [])
+}
+
+/// The columns of this database that MySQL fills by itself: table, column, how.
+pub(super) fn numbered_columns() -> Statement {
+    Statement::new(
+        "SELECT TABLE_NAME, COLUMN_NAME, EXTRA FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND EXTRA <> '' \
+         AND TABLE_NAME NOT LIKE '\\_lastword\\_%' ORDER BY TABLE_NAME",
+        [],
+    )
+}
+
+/// The columns of primary keys that hold text: table, column, collation.
+pub(super) fn text_keys() -> Statement {
+    Statement::new(
+        "SELECT TABLE_NAME, COLUMN_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND COLUMN_KEY = 'PRI' AND COLLATION_NAME IS NOT NULL \
+         AND TABLE_NAME NOT LIKE '\\_lastword\\_%' ORDER BY TABLE_NAME, ORDINAL_POSITION",
+        [],
+    )
+}
 
 /// The tables of the mirror's own, by name.
 pub(super) const OWN_TABLES: [(&str, &str); 3] = [
@@ -192,6 +264,18 @@ pub(super) fn rows_that_fit(records: &[Record], bytes_max: usize) -> usize {
     power_of_two(fit.count().max(1))
 }
 
+/// Parts of 256, 128, 64 ... so that few statement texts serve all.
+pub(super) fn in_powers_of_two<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        if all.is_empty() {
+            return None;
+        }
+        let (some, rest) = all.split_at(power_of_two(all.len()));
+        all = rest;
+        Some(some)
+    })
+}
+
 /// The greatest power of two that is not above `count`, nor above [`ROWS_MAX`].
 pub(super) fn power_of_two(count: usize) -> usize {
     1 << count.clamp(1, ROWS_MAX).ilog2()
@@ -200,10 +284,20 @@ pub(super) fn power_of_two(count: usize) -> usize {
 /// Writes rows; one that stands there stays where it is as young, or younger.
 ///
 /// `exact`: MySQL takes two keys for equal only where they are the same bytes. Otherwise a row
-/// that stands under another key is left alone too.
-pub(super) fn upsert(table: &TableName, exact: bool, records: &[Record]) -> Statement {
-    let mut newer =
-        "(VALUES(hlc) > hlc OR (VALUES(hlc) = hlc AND VALUES(origin) > origin))".to_owned();
+/// that stands under another key is left alone too. `overwrites`: it goes over whatever stands under
+/// that key.
+pub(super) fn upsert(
+    table: &TableName,
+    exact: bool,
+    overwrites: bool,
+    records: &[Record],
+) -> Statement {
+    let mut newer = match overwrites {
+        true => "TRUE".to_owned(),
+        false => {
+            "(VALUES(hlc) > hlc OR (VALUES(hlc) = hlc AND VALUES(origin) > origin))".to_owned()
+        }
+    };
     if !exact {
         newer.push_str(" AND CAST(k AS BINARY) = CAST(VALUES(k) AS BINARY)");
     }
@@ -461,8 +555,8 @@ mod tests {
         let keys: Vec<_> = records.iter().map(|r| &r.key).collect();
         let heads = Heads::new();
         for statement in [
-            upsert(&table(), true, &records),
-            upsert(&table(), false, &records),
+            upsert(&table(), true, false, &records),
+            upsert(&table(), false, true, &records),
             delete(&table(), true, &dead),
             delete(&table(), false, &dead),
             standing(&table(), &keys),
@@ -486,7 +580,7 @@ mod tests {
 
     #[test]
     fn what_the_condition_reads_is_assigned_last() {
-        let sql = upsert(&table(), true, &[record("k", 1)]).sql;
+        let sql = upsert(&table(), true, false, &[record("k", 1)]).sql;
         let at = |column: &str| sql.find(&format!(" {column} = IF(")).unwrap();
         assert!(at("v") < at("origin") && at("expires_at") < at("origin"));
         assert!(at("updated_at") < at("origin") && at("origin") < at("hlc"), "{sql}");
@@ -494,7 +588,7 @@ mod tests {
 
     #[test]
     fn updated_at_is_the_time_of_the_write_itself() {
-        let statement = upsert(&table(), true, &[record("k", 1)]);
+        let statement = upsert(&table(), true, false, &[record("k", 1)]);
         assert_eq!(statement.params[4], Param::DateTime(datetime(5)));
         assert_eq!(statement.params[5], Param::Null);
     }

@@ -58,6 +58,16 @@ impl TableSetting {
     /// In place of a name: every table that has no setting of its own.
     pub const ALL: &'static str = "*";
 
+    /// Among settings that of a table that stands in columns: its own, else that of all tables. `None`: it
+    /// is keys and values.
+    #[must_use]
+    pub fn of_columns<'s>(settings: &'s [TableSetting], table: &str) -> Option<&'s TableSetting> {
+        let named = |name: &str| settings.iter().find(|setting| setting.name == name);
+        named(table)
+            .or_else(|| named(TableSetting::ALL))
+            .filter(|setting| setting.form == Form::Columns)
+    }
+
     /// What stands for the word; `None`: no such word.
     #[must_use]
     pub fn form_named(word: &str) -> Option<Form> {

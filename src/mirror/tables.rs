@@ -69,12 +69,12 @@ impl Session<'_> {
         &mut self,
         tables: &[TableName],
     ) -> Result<HashMap<String, TableFacts>, MirrorError> {
-        facts(&mut self.mysql, tables).await
+        facts_of(&mut self.mysql, tables).await
     }
 }
 
 /// What MySQL says of the tables that are there.
-pub(super) async fn facts(
+pub(super) async fn facts_of(
     mysql: &mut Connection,
     tables: &[TableName],
 ) -> Result<HashMap<String, TableFacts>, MirrorError> {

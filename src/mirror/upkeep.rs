@@ -7,12 +7,11 @@ use tokio::time::Instant;
 
 use super::{
     Config,
-    apply::in_powers_of_two,
     columns::{Columns, Place, own},
     error::MirrorError,
     mysql::{Cell, first_number, number},
     session::{Expiry, Session, read},
-    statement,
+    statement::{self, in_powers_of_two},
 };
 use crate::model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Row, TableName, Version};
 
@@ -84,8 +83,13 @@ impl Session<'_> {
         if heads.is_some() && self.rejected_rows > 0 && now >= self.upkeep.retry_at {
             self.retry_rejected().await?;
         }
-        if heads.is_some() && self.columns_looked_at.elapsed() >= self.config.columns_check {
+        if heads.is_some()
+            && (self.columns_due || self.columns_looked_at.elapsed() >= self.config.columns_check)
+        {
             self.find_column_tables().await?;
+        }
+        if heads.is_some() {
+            self.bring_owed().await?;
         }
         if self.last_used.elapsed() >= self.config.heartbeat {
             self.heartbeat(heads).await?;
@@ -159,7 +163,7 @@ impl Session<'_> {
             let places: Vec<_> = keys.iter().filter_map(|key| place_of(&columns, key)).collect();
             if !keys.is_empty() {
                 self.begin(&self.position.clone()).await?;
-                self.delete_columns(&table, &columns, &places).await?;
+                self.delete_columns(&table, &columns, places).await?;
                 for some in in_powers_of_two(&keys.iter().collect::<Vec<_>>()) {
                     self.mysql.execute(own::forget_expiries(&table, some)).await?;
                 }

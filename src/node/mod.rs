@@ -3,6 +3,7 @@
 //! ```text
 //! opening.rs     the store, its writer, the site's own row of the member list
 //! writes.rs      what clients, links and the node itself hand to the writer
+//! hand_over.rs   what applications wrote in the site's database
 //! writer.rs      many requests, one durable commit, then the bell
 //! pending.rs     what a caller waits on
 //! role.rs        a replica takes no writes of clients
@@ -19,6 +20,7 @@
 //! ready.rs       a new site is ready once it has what a peer has
 //! mirror_verify.rs whether MySQL has the same rows: the line to the mirror
 //! report.rs      what links and mirrors say of themselves, for status
+//! mirror_orders.rs  what an operator told the mirror
 //! carried.rs     what other sites are known to have, of which files tell
 //! status.rs      the state of the whole node at one moment
 //! time.rs        the wall clock
@@ -33,7 +35,9 @@ mod carried;
 mod cluster;
 mod error;
 mod follow;
+mod hand_over;
 mod membership;
+mod mirror_orders;
 mod mirror_verify;
 mod mutation;
 mod opening;
@@ -61,7 +65,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use answering::{Answering, Patience};
@@ -70,7 +74,9 @@ pub use carried::CarryError;
 pub use cluster::{ClusterStatus, MemberError, MemberStatus};
 pub use error::{ReadError, WriteError};
 pub use follow::{Begun, FollowDelta, Follower, Page};
+pub use hand_over::{CaptureCommand, CaptureError, CommandError};
 pub use membership::UpkeepConfig;
+pub use mirror_orders::{MirrorOrderError, MirrorOrders, MirrorPause, MirrorRebuild};
 pub use mirror_verify::{
     MIRROR_DIFFERENCES_MAX, MirrorAsk, MirrorDifference, MirrorLine, MirrorLineEnd,
     MirrorTableVerified, MirrorVerified, MirrorVerifyError, MirrorVerifyOptions,
@@ -83,8 +89,8 @@ pub use pending::{Merging, Writing};
 pub use ready::CatchingUp;
 pub use recent::Commit;
 pub use report::{
-    Direction, LastError, MirrorHandle, MirrorReport, PeerHandle, PeerReport, Reports, Rescan,
-    WaitingTable,
+    CaptureHandle, CaptureReport, CaptureState, CapturedTable, Direction, LastError, MirrorHandle,
+    MirrorReport, PeerHandle, PeerReport, Reports, Rescan, WaitingTable,
 };
 pub use restore::RestoreError;
 pub use status::{
@@ -102,6 +108,7 @@ use crate::{
     store::{Applied, Outcome, Store},
 };
 use membership::Others;
+use mirror_orders::OrderBook;
 use recent::Recent;
 use writer::Door;
 
@@ -142,8 +149,10 @@ struct Shared {
     /// Merging is shared, reconciling is exclusive.
     turns: Arc<tokio::sync::RwLock<()>>,
     reports: Reports,
+    orders: OrderBook,
     calls: Arc<Calls>,
     mirror_line: Arc<MirrorLine>,
+    capture_commands: Mutex<Option<mpsc::Sender<CaptureCommand>>>,
     counters: Counters,
     failure: OnceLock<String>,
     stopped: CancellationToken,
@@ -264,6 +273,9 @@ impl Shared {
                 }
                 Outcome::Remote(report) => {
                     self.counters.rows_merged.fetch_add(report.stored, Ordering::Relaxed);
+                }
+                Outcome::HandedOver(Ok(report)) => {
+                    self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);
                 }
                 Outcome::Rewritten(Ok(report)) => {
                     self.counters.rows_written.fetch_add(report.written, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Counters, Node, Pulse, Shared, SystemClock, WallClock, WriteError, membership::Others,
-    recent::Recent, report::Reports, writer,
+    mirror_orders::OrderBook, recent::Recent, report::Reports, writer,
 };
 use crate::{
     model::{Origin, Role},
@@ -99,6 +99,8 @@ impl Node {
         config: NodeConfig,
         (store, writer): (Store, Writer),
     ) -> Result<Node, OpenError> {
+        let orders = OrderBook::open(&config.data)
+            .map_err(|source| OpenError::Folder { path: config.data.clone(), source })?;
         let pulse = Pulse { sequence: 0, heads: store.heads() };
         let shared = Arc::new(Shared {
             site: config.site,
@@ -116,8 +118,10 @@ impl Node {
             others: Others::default(),
             turns: Arc::default(),
             reports: Reports::default(),
+            orders,
             calls: Arc::default(),
             mirror_line: Arc::default(),
+            capture_commands: std::sync::Mutex::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),
             stopped: CancellationToken::new(),

@@ -15,6 +15,7 @@ use crate::{
 pub struct Reports {
     peers: Mutex<Vec<Arc<Mutex<PeerReport>>>>,
     mirror: Mutex<Option<Arc<Mutex<MirrorReport>>>>,
+    capture: Mutex<Option<Arc<Mutex<CaptureReport>>>>,
 }
 
 /// An error and when it came up.
@@ -111,6 +112,8 @@ pub struct MirrorReport {
     pub position: Option<Heads>,
     /// MySQL's rows are compared with the store's: some may have died without MySQL being told.
     pub rescan: Option<Rescan>,
+    /// A table is filled anew from the store, as an operator said.
+    pub rebuild: Option<Rescan>,
     /// Column tables that wait for someone to mend them.
     pub waiting_tables: Vec<WaitingTable>,
     /// Rows written to MySQL since the start.
@@ -125,6 +128,49 @@ pub struct MirrorReport {
     pub last_error: Option<LastError>,
 }
 
+/// How the capture of what applications write into MySQL is.
+#[derive(Clone, Debug, Default)]
+pub struct CaptureReport {
+    /// A connection is up.
+    pub connected: bool,
+    /// Rows that became this site's writes since the start.
+    pub rows_captured: u64,
+    /// Rows that applications wrote, and that stood in the store like that already.
+    pub rows_unchanged: u64,
+    /// Of those captured, so many overwrote a row that had not come to MySQL yet.
+    pub conflicts: u64,
+    /// The tables, in the order of their names.
+    pub tables: Vec<CapturedTable>,
+    /// The newest error.
+    pub last_error: Option<LastError>,
+}
+
+/// How a captured table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedTable {
+    /// Its name.
+    pub table: TableName,
+    /// Whether its rows flow.
+    pub state: CaptureState,
+    /// Why they do not; empty: they do.
+    pub reason: String,
+    /// Rows handed over since the connection came up.
+    pub rows: u64,
+    /// Entries that wait, 100,000 at most.
+    pub pending: u64,
+}
+
+/// Whether what applications write into a table flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureState {
+    /// It does.
+    On,
+    /// So do the rows that were there before.
+    TakingIn,
+    /// It waits in its outbox until somebody has acted.
+    Waiting,
+}
+
 /// A link's own report; it leaves with this handle.
 #[derive(Debug)]
 pub struct PeerHandle {
@@ -137,7 +183,33 @@ pub struct MirrorHandle {
     report: Arc<Mutex<MirrorReport>>,
 }
 
+/// The capture's own report.
+#[derive(Debug)]
+pub struct CaptureHandle {
+    report: Arc<Mutex<CaptureReport>>,
+}
+
+impl CaptureHandle {
+    /// Changes the report.
+    pub fn update<T>(&self, change: impl FnOnce(&mut CaptureReport) -> T) -> T {
+        change(&mut lock(&self.report))
+    }
+}
+
 impl Reports {
+    /// A place for the capture.
+    pub fn add_capture(&self, report: CaptureReport) -> CaptureHandle {
+        let report = Arc::new(Mutex::new(report));
+        *lock(&self.capture) = Some(Arc::clone(&report));
+        CaptureHandle { report }
+    }
+
+    /// The capture, where there is one.
+    #[must_use]
+    pub fn capture(&self) -> Option<CaptureReport> {
+        lock(&self.capture).as_ref().map(|report| lock(report).clone())
+    }
+
     /// A place for a new peer.
     pub fn add_peer(&self, report: PeerReport) -> PeerHandle {
         let report = Arc::new(Mutex::new(report));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{CatchingUp, ClusterStatus, MirrorReport, Node, PeerReport, age_ms};
+use super::{CatchingUp, ClusterStatus, MirrorOrders, MirrorReport, Node, PeerReport, age_ms};
 use crate::{
     model::{Heads, Hlc, Origin, Role},
     store::{Snapshot, StoreError},
@@ -130,6 +130,8 @@ pub struct MirrorStatus {
     pub report: MirrorReport,
     /// What MySQL has not got yet.
     pub behind: Backlog,
+    /// What an operator told it.
+    pub orders: MirrorOrders,
 }
 
 impl Node {
@@ -193,7 +195,12 @@ impl Node {
             None => None,
             Some(report) => {
                 let position = report.position.clone().unwrap_or_default();
-                Some(MirrorStatus { behind: backlog(&snapshot, &position, now_ms)?, report })
+                let orders = self.mirror_orders().borrow().clone();
+                Some(MirrorStatus {
+                    behind: backlog(&snapshot, &position, now_ms)?,
+                    orders,
+                    report,
+                })
             }
         };
 

@@ -119,11 +119,15 @@ struct MirrorMetrics {
     /// 1 while nothing keeps rows from being applied.
     applying: Family<TargetLabel, Count>,
     /// Age of the oldest change that is not in MySQL yet.
-    behind_seconds: Family<TargetLabel, Real>,
+    lag_seconds: Family<TargetLabel, Real>,
     /// Rows that are not in MySQL yet.
-    behind_rows: Family<TargetLabel, Count>,
+    lag_rows: Family<TargetLabel, Count>,
     /// Bytes that are not in MySQL yet.
-    behind_bytes: Family<TargetLabel, Count>,
+    lag_bytes: Family<TargetLabel, Count>,
+    /// 1 while an operator has it paused.
+    paused: Family<TargetLabel, Count>,
+    /// Column tables that wait for someone to mend them.
+    waiting_tables: Family<TargetLabel, Count>,
     /// Rows that stand in `_lastword_rejected`.
     rejected_rows: Family<TargetLabel, Count>,
     /// Rows written to MySQL since the start.
@@ -329,9 +333,13 @@ impl MirrorMetrics {
         let label = &TargetLabel { target: mirror.report.target.clone() };
         self.connected.get_or_create(label).set(u64::from(mirror.report.connected));
         self.applying.get_or_create(label).set(u64::from(mirror.report.applying));
-        self.behind_seconds.get_or_create(label).set(mirror.behind.seconds);
-        self.behind_rows.get_or_create(label).set(mirror.behind.rows);
-        self.behind_bytes.get_or_create(label).set(mirror.behind.bytes);
+        self.lag_seconds.get_or_create(label).set(mirror.behind.seconds);
+        self.lag_rows.get_or_create(label).set(mirror.behind.rows);
+        self.lag_bytes.get_or_create(label).set(mirror.behind.bytes);
+        let is_paused = mirror.orders.paused.is_some();
+        self.paused.get_or_create(label).set(u64::from(is_paused));
+        let waiting = mirror.report.waiting_tables.len();
+        self.waiting_tables.get_or_create(label).set(waiting as u64);
         self.rejected_rows.get_or_create(label).set(mirror.report.rows_rejected);
         set(&self.rows_applied.get_or_create(label), mirror.report.rows_applied);
         set(&self.connects.get_or_create(label), mirror.report.connects);
@@ -341,12 +349,18 @@ impl MirrorMetrics {
         r.register("connected", "1 while a connection is up", self.connected.clone());
         r.register("applying", "1 while rows can be applied", self.applying.clone());
         r.register(
-            "behind_seconds",
+            "lag_seconds",
             "Age of the oldest change that is not in MySQL yet",
-            self.behind_seconds.clone(),
+            self.lag_seconds.clone(),
         );
-        r.register("behind_rows", "Rows that are not in MySQL yet", self.behind_rows.clone());
-        r.register("behind_bytes", "Bytes that are not in MySQL yet", self.behind_bytes.clone());
+        r.register("paused", "1 while an operator has it paused", self.paused.clone());
+        r.register("lag_rows", "Rows that are not in MySQL yet", self.lag_rows.clone());
+        r.register("lag_bytes", "Bytes that are not in MySQL yet", self.lag_bytes.clone());
+        r.register(
+            "waiting_tables",
+            "Column tables that wait for someone to mend them",
+            self.waiting_tables.clone(),
+        );
         r.register("rejected_rows", "Rows in _lastword_rejected", self.rejected_rows.clone());
         r.register("rows_applied", "Rows written to MySQL", self.rows_applied.clone());
         r.register("connects", "How often a connection came up", self.connects.clone());
@@ -383,6 +397,10 @@ mod tests {
             "lastword_peer_wire_sent_bytes_total{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 15",
             "lastword_peer_compressing{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 1",
             "lastword_peer_round_trip_seconds{site=\"nyc\",address=\"http://10.0.0.2:7400\"} 0.08025",
+            "lastword_mirror_lag_seconds{target=\"10.0.0.1:3306/<shop>\"} 0.0",
+            "lastword_mirror_lag_rows{target=\"10.0.0.1:3306/<shop>\"} 0",
+            "lastword_mirror_paused{target=\"10.0.0.1:3306/<shop>\"} 1",
+            "lastword_mirror_waiting_tables{target=\"10.0.0.1:3306/<shop>\"} 1",
             "lastword_mirror_rejected_rows{target=\"10.0.0.1:3306/<shop>\"} 2",
             "# EOF",
         ] {

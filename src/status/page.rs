@@ -166,12 +166,20 @@ fn peer(html: &mut String, peer: &PeerStatus) -> fmt::Result {
 
 fn mirror(html: &mut String, mirror: &MirrorStatus) -> fmt::Result {
     writeln!(html, "<section><h3>{}</h3><table>", Text(&mirror.report.target))?;
+    if let Some(pause) = &mirror.orders.paused {
+        let by = Text(&pause.by);
+        row(html, "Paused", format_args!("since {}, by {by}", Time(pause.since_ms)))?;
+    }
     row(html, "Connected", YesNo(mirror.report.connected))?;
     row(html, "Applying", YesNo(mirror.report.applying))?;
     row(html, "MySQL is behind", Behind(mirror.behind))?;
     if let Some(rescan) = &mirror.report.rescan {
         let rows = Count(rescan.rows);
         row(html, "Rescanning", format_args!("table {}, {rows} rows so far", rescan.table))?;
+    }
+    if let Some(rebuild) = &mirror.report.rebuild {
+        let rows = Count(rebuild.rows);
+        row(html, "Rebuilding", format_args!("table {}, {rows} rows so far", rebuild.table))?;
     }
     for waiting in &mirror.report.waiting_tables {
         row(html, "Waiting", Text(&waiting.reason))?;
@@ -340,8 +348,11 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        model::{Hlc, Origin, Role},
-        node::{CatchingUp, ClusterStatus, HeadStatus, MirrorReport, OpenHead, PeerReport},
+        model::{Hlc, Origin, Role, TableName},
+        node::{
+            CatchingUp, ClusterStatus, HeadStatus, MirrorOrders, MirrorPause, MirrorReport,
+            OpenHead, PeerReport, Rescan, WaitingTable,
+        },
     };
 
     /// A node with something of everything, some of it hostile.
@@ -423,12 +434,21 @@ pub(super) mod tests {
                     applying: false,
                     rows_applied: 20,
                     rows_rejected: 2,
+                    waiting_tables: vec![WaitingTable {
+                        table: "film".into(),
+                        reason: "table film: its <em>trigger</em> is not guarded".into(),
+                    }],
+                    rebuild: Some(Rescan { table: TableName::of_any("actor").unwrap(), rows: 15 }),
                     last_rejected_reason: "Data too long for column 'v' & more".into(),
                     connects: 1,
                     last_error: Some(error),
                     ..MirrorReport::default()
                 },
                 behind: Backlog::default(),
+                orders: MirrorOrders {
+                    paused: Some(MirrorPause { since_ms: 1_760_000_000_000, by: "<ann>".into() }),
+                    rebuild: None,
+                },
             }),
         }
     }
@@ -452,6 +472,9 @@ pub(super) mod tests {
             "-12 ms",
             "Yes · on the wire 14 bytes received · 15 bytes sent",
             "80.2 ms",
+            "since 2025-10-09 08:53:20 UTC, by &lt;ann&gt;",
+            "its &lt;em&gt;trigger&lt;/em&gt; is not guarded",
+            "table actor, 15 rows so far",
         ] {
             assert!(html.contains(text), "{text} in\n{html}");
         }
@@ -467,7 +490,7 @@ pub(super) mod tests {
         status.peers[0].report.site = "<s>".into();
         status.peers[0].report.address = "<a>".into();
         let html = page(&status);
-        for tag in ["<script", "<b>", "<i>", "<u>", "<s>", "<a>", "<shop>", "\"&'"] {
+        for tag in ["<script", "<b>", "<i>", "<u>", "<s>", "<a>", "<shop>", "<em>", "\"&'"] {
             assert!(!html.contains(tag), "{tag}");
         }
         assert!(html.contains("&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;"));

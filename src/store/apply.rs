@@ -4,11 +4,14 @@
 //! requests of many callers --> [ stamp or merge | rows, known, heads, conflicts ] --> one batch
 //! ```
 //!
-//! What is written once more, to put right what differs between two stores, is in `apply/rewrite.rs`.
+//! What is written once more, to put right what differs between two stores, is in `apply/rewrite.rs`; what
+//! applications wrote in this site's database in `apply/hand_over.rs`.
 //!
 //! Stamps are given here, inside the transaction; a row, what is known of it and the record of a
 //! conflict stand or fall together.
 
+mod context;
+mod hand_over;
 mod rewrite;
 
 use std::{
@@ -17,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+
+use context::context_of_a_write;
 
 use super::{
     Cluster, JournalLimits, LocalBatch, LocalWrite, MergeReport, Operation, Published,
@@ -29,8 +34,7 @@ use super::{
 };
 use crate::{
     model::{
-        Body, BodyParts, CONTEXT_ORIGINS_MAX, Context, Heads, Hlc, Key, Knowledge, Origin, Row,
-        TableName, Version, Winner, merge,
+        Body, BodyParts, Heads, Hlc, Key, Knowledge, Origin, Row, TableName, Version, Winner, merge,
     },
     protocol::{Clock, Standing, admission_in},
 };
@@ -206,21 +210,38 @@ impl<'t> Transaction<'t> {
         if let Err(refused) = self.check_writes(batch.drift_bound_ms) {
             return Ok(Err(refused));
         }
-        let mut new_tables = Vec::new();
-        let is_known = |table| self.last_table.as_ref().is_some_and(|(last, _)| last == table);
-        for LocalWrite { table, .. } in batch.writes.iter().filter(|write| !is_known(&write.table))
+        if !batch.create_tables
+            && let Some(table) = batch.writes.iter().find_map(|write| self.lacks(&write.table))
         {
-            if self.names.id(table).is_none() && !new_tables.contains(&table) {
-                if !batch.create_tables {
-                    return Ok(Err(RefusedError::NoTable(table.clone())));
-                }
+            return Ok(Err(RefusedError::NoTable(table.clone())));
+        }
+        if let Some(refused) = self.check_tables(batch.writes.iter().map(|write| &write.table)) {
+            return Ok(Err(refused));
+        }
+        self.next_ids(batch)
+    }
+
+    /// The table, where it is not there.
+    fn lacks<'n>(&self, table: &'n TableName) -> Option<&'n TableName> {
+        let is_known = self.last_table.as_ref().is_some_and(|(last, _)| last == table);
+        (!is_known && self.names.id(table).is_none()).then_some(table)
+    }
+
+    /// Why these tables cannot all be there, where that is so.
+    fn check_tables<'n>(
+        &self,
+        tables: impl Iterator<Item = &'n TableName>,
+    ) -> Option<RefusedError> {
+        let mut new_tables = Vec::new();
+        for table in tables.filter_map(|table| self.lacks(table)) {
+            if !new_tables.contains(&table) {
                 new_tables.push(table);
                 if self.names.names.len() + new_tables.len() > TABLES_MAX {
-                    return Ok(Err(RefusedError::TooManyTables(table.clone())));
+                    return Some(RefusedError::TooManyTables(table.clone()));
                 }
             }
         }
-        self.next_ids(batch)
+        None
     }
 
     /// No write of this origin is stamped too far ahead of the wall clock, nor while it is no member.
@@ -288,23 +309,38 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Version, bool), StoreError> {
         let (place, spot) = self.locate(id, key);
         let local = self.standing(spot, &place)?;
-        let mut known = match local.version() {
-            None => Knowledge::default(),
-            Some(version) => {
-                let kept = self.kept_knowledge(&place)?;
-                if kept.is_some() {
-                    self.batch.remove(Space::Known, &place);
-                }
-                let known = kept.or_else(|| local.body().map(Knowledge::of));
-                let mut known = known.unwrap_or_default();
-                known.context.raise(version.origin, version.hlc);
-                known
-            }
-        };
+        let mut known = self.known_of(&place, &local)?;
         known.seen = known.seen.max(self.horizon);
+        let write = (key, value, expires_at_ms);
+        Ok(self.put_own((place, spot), table, write, &local, &known))
+    }
+
+    /// What is known of the versions in a place, the standing one included. What is kept of it beside the
+    /// row goes: the next row says it.
+    fn known_of(&mut self, place: &[u8], local: &Stands) -> Result<Knowledge, StoreError> {
+        let Some(version) = local.version() else { return Ok(Knowledge::default()) };
+        let kept = self.kept_knowledge(place)?;
+        if kept.is_some() {
+            self.batch.remove(Space::Known, place);
+        }
+        let known = kept.or_else(|| local.body().map(Knowledge::of));
+        let mut known = known.unwrap_or_default();
+        known.context.raise(version.origin, version.hlc);
+        Ok(known)
+    }
+
+    /// Puts a new write of this origin, by somebody who knew `known`, in place of `local`.
+    fn put_own(
+        &mut self,
+        (place, spot): (Vec<u8>, Spot),
+        table: &TableName,
+        (key, value, expires_at_ms): (&Key, Option<&[u8]>, Option<u64>),
+        local: &Stands,
+        known: &Knowledge,
+    ) -> (Version, bool) {
         let version = Version { hlc: self.clock.tick(self.now_ms), origin: self.origin };
         debug_assert!(local.version().is_none_or(|local| local < version));
-        let context = context_of_a_write(&known, self.origin);
+        let context = context_of_a_write(known, self.origin);
         let parts =
             BodyParts { version, seen: known.seen, context: &context, expires_at_ms, value };
         self.rows_added += u64::from(local.is_nothing());
@@ -320,7 +356,7 @@ impl<'t> Transaction<'t> {
         }
         self.place = place;
         let existed = local.body().is_some_and(|local| local.is_live(self.now_ms));
-        Ok((version, existed))
+        (version, existed)
     }
 
     /// A row's place, to be given back in `self.place`, and its spot.
@@ -556,17 +592,4 @@ fn may_die(body: &Body) -> bool {
 
 fn key_of_id(id: u64) -> Key {
     Key::new(id.to_string()).expect("at most 20 digits")
-}
-
-/// What a new write by `own` says it has seen: what is known, but for what `seen` says already and
-/// the writer's own versions.
-fn context_of_a_write(known: &Knowledge, own: Origin) -> Context {
-    let mut entries: Vec<(Origin, Hlc)> =
-        known.context.iter().filter(|&(origin, hlc)| origin != own && hlc > known.seen).collect();
-    if entries.len() > CONTEXT_ORIGINS_MAX {
-        // Beyond any real cluster. The oldest go: at worst a conflict is recorded that was none.
-        entries.sort_unstable_by_key(|&(_, hlc)| std::cmp::Reverse(hlc));
-        entries.truncate(CONTEXT_ORIGINS_MAX);
-    }
-    entries.into_iter().collect()
 }

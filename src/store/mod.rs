@@ -7,6 +7,7 @@
 //! membership.rs  what it does for the cluster: meeting, admitting, what is owed
 //! purge.rs     how it takes dead rows away
 //! reconciliation.rs  which rows died elsewhere
+//! handover.rs  what is remembered of writes that came from this node's database
 //! cluster.rs   how this store stands to the cluster
 //! batch.rs     what a commit changes: its record, and the slices of it that go into memory
 //! log.rs       what makes it durable: one sequential write, one sync
@@ -43,6 +44,7 @@ mod compact;
 mod error;
 mod file;
 mod flush;
+mod handover;
 mod journal;
 mod log;
 mod membership;
@@ -75,13 +77,14 @@ pub use changes::Changes;
 pub use compact::Compacted;
 pub use error::{OpenError, StoreError};
 pub use flush::Moving;
+pub use handover::Receipt;
 pub use journal::{Conflict, Journal, JournalLimits, JournalTotals};
 pub use positions::Positions;
 pub use reconciliation::{ReconcileError, Reconciliation, Step};
 pub use request::{
-    Applied, LocalBatch, LocalWrite, MeetError, Meeting, MergeReport, Met, Operation, Outcome,
-    Purged, Reconciled, RefusedError, RemoteBatch, Request, Rewrite, RewriteBatch, RewriteReport,
-    Written,
+    Applied, HandOver, HandOverError, HandOverReport, HandedRow, LocalBatch, LocalWrite, MeetError,
+    Meeting, MergeReport, Met, Operation, Outcome, Purged, Reconciled, RefusedError, RemoteBatch,
+    Request, Rewrite, RewriteBatch, RewriteReport, Written,
 };
 pub use snapshot::{Scan, ScanRange, Snapshot};
 pub use writer::Writer;

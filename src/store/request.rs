@@ -19,6 +19,8 @@ pub enum Request {
     Remote(RemoteBatch),
     /// Rows to be written once more, where nothing has changed them meanwhile.
     Rewrite(RewriteBatch),
+    /// What applications wrote in this node's database.
+    HandOver(HandOver),
     /// The store `origin` is known to have `heads`: a file of its says so.
     Carried {
         /// The store.
@@ -182,6 +184,7 @@ impl Request {
             Request::Local(batch) => batch.writes.len(),
             Request::Remote(batch) => batch.rows.len(),
             Request::Rewrite(batch) => batch.rows.len(),
+            Request::HandOver(batch) => batch.rows.len(),
             Request::Reconcile(end) => end.dead.len(),
             _ => 0,
         }
@@ -194,6 +197,9 @@ impl Request {
             Request::Local(batch) => batch.writes.iter().map(LocalWrite::size_bytes).sum(),
             Request::Remote(batch) => batch.rows.iter().map(Row::size_bytes).sum(),
             Request::Rewrite(batch) => batch.rows.iter().map(Rewrite::size_bytes).sum(),
+            Request::HandOver(batch) => {
+                batch.entries.len() + batch.rows.iter().map(HandedRow::size_bytes).sum::<usize>()
+            }
             _ => 0,
         };
         bytes + self.rows() * ROW_OVERHEAD_BYTES
@@ -364,6 +370,69 @@ pub struct RewriteReport {
     pub changed: u64,
 }
 
+/// Rows as applications left them in this node's database, to become this store's own writes.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    /// One more than that of the hand-over before, so that none is made twice. It is used up only where
+    /// something is written.
+    pub number: u64,
+    /// The rows, each key once.
+    pub rows: Vec<HandedRow>,
+    /// What the database had of this store when they were read.
+    pub seen: Heads,
+    /// What is handed over, in the words of whoever does it: kept as the [`Receipt`](super::Receipt).
+    pub entries: Bytes,
+    /// As in [`LocalBatch`].
+    pub drift_bound_ms: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct HandedRow {
+    /// The table.
+    pub table: TableName,
+    /// The row's key.
+    pub key: Key,
+    /// Its value; `None`: no row is there.
+    pub value: Option<Bytes>,
+    /// Versions at or below the heads that the database was told of and did not take, because the
+    /// application had written this row.
+    pub missed: Vec<Version>,
+}
+
+impl HandedRow {
+    fn size_bytes(&self) -> usize {
+        self.key.as_slice().len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// What became of a hand-over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandOverReport {
+    /// Rows written. 0: nothing was, and no receipt is kept.
+    pub written: u64,
+    /// Rows that stood like that already.
+    pub unchanged: u64,
+    /// Rows that were overwritten unseen, and recorded.
+    pub conflicts: u64,
+}
+
+/// Why a hand-over was refused. Nothing of it was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandOverError {
+    /// It was made already, or another one was.
+    #[error("hand-over: number {number} is not the next after {newest}: read the receipt again")]
+    OutOfTurn {
+        /// Its number.
+        number: u64,
+        /// That of the newest.
+        newest: u64,
+    },
+    /// As for any write.
+    #[error(transparent)]
+    Refused(#[from] RefusedError),
+}
+
 /// A peer's rows.
 #[derive(Clone, Debug)]
 pub struct RemoteBatch {
@@ -399,6 +468,8 @@ pub enum Outcome {
     Remote(MergeReport),
     /// Of [`Request::Rewrite`].
     Rewritten(Result<RewriteReport, RefusedError>),
+    /// Of [`Request::HandOver`].
+    HandedOver(Result<HandOverReport, HandOverError>),
     /// Of [`Request::Carried`].
     Noted,
     /// Of [`Request::Advance`], and of what has no other answer.

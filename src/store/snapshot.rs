@@ -181,15 +181,16 @@ impl Snapshot {
         self.view().number(super::tables::STATE_PURGED)
     }
 
+    /// The tables that are known here, the system's own included.
+    #[must_use]
+    pub fn table_names(&self) -> Vec<TableName> {
+        self.published.tables.names.clone()
+    }
+
     /// Whether the table is known here.
     #[must_use]
     pub fn has_table(&self, table: &TableName) -> bool {
         self.published.tables.id(table).is_some()
-    }
-
-    /// All tables that are known here, the system's own included.
-    pub fn table_names(&self) -> impl Iterator<Item = &TableName> {
-        self.published.tables.names.iter()
     }
 
     /// The row, a tombstone or an expired one included.

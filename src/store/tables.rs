@@ -62,6 +62,10 @@ pub(super) const STATE_EARLIER: &[u8] = b"earlier_origin";
 pub(super) const STATE_MET: &[u8] = b"met:";
 /// 1 once a delta was claimed, where one is due.
 pub(super) const STATE_FIRST_DELTA: &[u8] = b"first_delta";
+/// The newest hand-over from this node's database: see [`Receipt`](super::Receipt).
+pub(super) const STATE_RECEIPT: &[u8] = b"hand_over";
+/// The stamps of what was handed over, while the database's heads do not say that it has it.
+pub(super) const STATE_SPANS: &[u8] = b"hand_over_spans";
 
 /// The definition of a space's table.
 pub(super) type SpaceTable = TableDefinition<'static, &'static [u8], &'static [u8]>;

@@ -148,6 +148,7 @@ impl Writer {
                 Request::Local(batch) => Outcome::Local(transaction.write_all(batch)?),
                 Request::Remote(batch) => Outcome::Remote(transaction.merge_all(batch)?),
                 Request::Rewrite(batch) => Outcome::Rewritten(transaction.rewrite_all(batch)?),
+                Request::HandOver(batch) => Outcome::HandedOver(transaction.hand_over(batch)?),
                 Request::Carried { origin, heads } => {
                     transaction.note_carried(*origin, heads)?;
                     Outcome::Noted
@@ -182,8 +183,12 @@ impl Writer {
         // A commit of peers' rows alone says nothing new of this origin. Were its head to follow the
         // clock then, two idle peers would answer each other's checkpoints for ever.
         let speaks = |outcome: &Outcome| {
-            use Outcome::{Admitted, Advanced, Local, Rewritten};
-            matches!(outcome, Local(Ok(_)) | Rewritten(Ok(_)) | Advanced | Admitted(Ok(_)))
+            use Outcome::{Admitted, Advanced, HandedOver, Local, Rewritten};
+            match outcome {
+                HandedOver(Ok(report)) => report.written > 0,
+                Local(Ok(_)) | Rewritten(Ok(_)) | Advanced | Admitted(Ok(_)) => true,
+                _ => false,
+            }
         };
         let Finished { mut batch, heads, names, cluster, rows_removed } =
             transaction.finish(outcomes.iter().any(speaks), &self.store.shared.journal)?;

@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 use super::limits::{Grouped, RequestError};
 use crate::{
     node::{
-        CarryError, MemberError, MirrorVerifyError, ReadError, RestoreError, VerifyError,
-        WriteError,
+        CarryError, MemberError, MirrorOrderError, MirrorVerifyError, ReadError, RestoreError,
+        VerifyError, WriteError,
     },
     store::{RefusedError, StoreError},
 };
@@ -150,6 +150,17 @@ impl From<MemberError> for Status {
             MemberError::Unknown(_) => Code::NotFound,
             MemberError::Ambiguous(_) | MemberError::Itself(_) => Code::InvalidArgument,
             MemberError::Removed(_) | MemberError::NotSealed(_) => Code::FailedPrecondition,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<MirrorOrderError> for Status {
+    fn from(error: MirrorOrderError) -> Status {
+        let code = match error {
+            MirrorOrderError::NoMirror => Code::FailedPrecondition,
+            MirrorOrderError::NoTable(_) => Code::NotFound,
+            MirrorOrderError::File { .. } => Code::Unavailable,
         };
         Status::new(code, error.to_string())
     }

@@ -245,7 +245,12 @@ fn size_bytes(mutation: &Mutation) -> usize {
     mutation.table.as_str().len() + row_bytes
 }
 
-pub(super) fn table_in(name: &str) -> Result<TableName, RequestError> {
+/// The name of a table that clients may use.
+///
+/// # Errors
+///
+/// [`RequestError`]: it is none.
+pub fn table_in(name: &str) -> Result<TableName, RequestError> {
     TableName::of_client(name).map_err(|error| {
         let problem = match error {
             TableNameError::Malformed(name) => Problem::TableMalformed(name),

@@ -3,8 +3,8 @@
 use super::{proto, rows::timestamp_out};
 use crate::{
     node::{
-        ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorStatus, NodeStatus,
-        PeerStatus, WaitingTable,
+        ClusterStatus, Direction, HeadStatus, LastError, MemberStatus, MirrorOrders, MirrorStatus,
+        NodeStatus, PeerStatus, WaitingTable,
     },
     protocol::Standing,
 };
@@ -134,6 +134,11 @@ impl From<MirrorStatus> for proto::MirrorStatus {
             Some(rescan) => (rescan.table.to_string(), rescan.rows),
             None => (String::new(), 0),
         };
+        let (rebuilding_table, rebuilding_rows) = match mirror.report.rebuild {
+            Some(rebuild) => (rebuild.table.to_string(), rebuild.rows),
+            None => (String::new(), 0),
+        };
+        let MirrorOrders { paused, rebuild } = mirror.orders;
         proto::MirrorStatus {
             target: mirror.report.target,
             connected: mirror.report.connected,
@@ -149,6 +154,15 @@ impl From<MirrorStatus> for proto::MirrorStatus {
             connects: mirror.report.connects,
             rescan_table,
             rescan_rows,
+            paused_time: paused.as_ref().map(|pause| timestamp_out(pause.since_ms)),
+            paused_by: paused.map(|pause| pause.by).unwrap_or_default(),
+            rebuild_all: rebuild.as_ref().is_some_and(|order| order.tables.is_none()),
+            rebuild_tables: rebuild
+                .and_then(|order| order.tables)
+                .map(Vec::from_iter)
+                .unwrap_or_default(),
+            rebuilding_table,
+            rebuilding_rows,
             waiting_tables: mirror
                 .report
                 .waiting_tables

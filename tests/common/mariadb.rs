@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
-    io::Read,
+    io::{Read, Write},
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -105,11 +105,49 @@ impl MariaDb {
         Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
     }
 
+    /// Runs a script of any length, DELIMITER lines too.
+    #[track_caller]
+    pub(crate) fn script(&self, database: &str, script: &str) {
+        let mut client = Command::new(program("mariadb"))
+            .arg("--no-defaults")
+            .arg(format!("--socket={}", self.socket().display()))
+            .args(["--user=root", "--default-character-set=utf8mb4", "--batch"])
+            .arg(database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the mariadb client runs");
+        let mut stdin = client.stdin.take().expect("a pipe");
+        // A client that ends early says why.
+        let _ = stdin.write_all(script.as_bytes());
+        drop(stdin);
+        let output = client.wait_with_output().expect("our own child");
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}", complaints.trim());
+    }
+
     /// Kills the server as power loss would; what it has committed is in its files.
     pub(crate) fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             guardian::kill9(&mut child);
         }
+    }
+
+    /// Lets the server stand still: it neither answers nor goes away, until [`MariaDb::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the server runs");
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("process ids fit")), signal)
+            .expect("our own child, not waited for yet");
     }
 
     /// Lets the server shut down in order; panics when it does not.

@@ -342,6 +342,27 @@ impl AdminService for FakeNode {
         Err(Status::unimplemented("seal_cluster"))
     }
 
+    async fn pause_mirror(
+        &self,
+        _: Request<proto::PauseMirrorRequest>,
+    ) -> Result<Response<proto::PauseMirrorResponse>, Status> {
+        Err(Status::unimplemented("pause_mirror"))
+    }
+
+    async fn resume_mirror(
+        &self,
+        _: Request<proto::ResumeMirrorRequest>,
+    ) -> Result<Response<proto::ResumeMirrorResponse>, Status> {
+        Err(Status::unimplemented("resume_mirror"))
+    }
+
+    async fn rebuild_mirror(
+        &self,
+        _: Request<proto::RebuildMirrorRequest>,
+    ) -> Result<Response<proto::RebuildMirrorResponse>, Status> {
+        Err(Status::unimplemented("rebuild_mirror"))
+    }
+
     type ExportStream = Pin<Box<dyn Stream<Item = Result<proto::ExportResponse, Status>> + Send>>;
 
     async fn export(

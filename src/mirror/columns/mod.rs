@@ -28,6 +28,10 @@ mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
 pub(super) use codec::RowParams;
+#[cfg(test)]
+pub(super) use kind::Kind;
 pub(super) use number::shown;
-pub(super) use schema::Columns;
-pub(super) use sql::{create, rows_that_fit};
+#[cfg(test)]
+pub(super) use schema::Absent;
+pub(super) use schema::{Column, Columns, is_missing};
+pub(super) use sql::{create, placeholder, rows_that_fit};

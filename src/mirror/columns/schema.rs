@@ -58,6 +58,14 @@ pub(in crate::mirror) enum Absent {
     Varies,
 }
 
+/// What to do where a table is not there, and lastword does not know its columns.
+pub(in crate::mirror) fn is_missing(table: &str) -> String {
+    format!(
+        "table {table}: it is not there: run the CREATE TABLE of the other sites, or give its [[table]] \
+         columns and a primary_key, and lastword makes it"
+    )
+}
+
 impl Columns {
     /// Judges a table.
     ///
@@ -103,6 +111,20 @@ impl Columns {
                  of two sites that collide in it only one can stand: run ALTER TABLE `{table}` \
                  DROP INDEX `{name}`, or set unique = \"accept\" in its [[table]]"
             ));
+        }
+        let contested = facts.indexes.iter().filter(|index| index.is_unique && !is_primary(index));
+        for index in contested {
+            let is_told = |(name, is_prefix): &(String, bool)| {
+                !is_prefix && columns.iter().any(|column| column.name == *name)
+            };
+            if !index.columns.iter().all(is_told) {
+                let name = &index.name;
+                return Err(format!(
+                    "table {table}: its unique index {name} has a computed column, or only the \
+                     beginning of one, so it cannot be told which rows collide in it: run ALTER \
+                     TABLE `{table}` DROP INDEX `{name}`, or make it of whole columns"
+                ));
+            }
         }
         if !setting.accepts_cascade {
             refuse_cascades(table, &facts.foreign_keys, setting)?;

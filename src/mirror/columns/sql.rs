@@ -45,6 +45,43 @@ impl Columns {
         self.at(&format!("SELECT {} FROM", self.select_list("")), keys)
     }
 
+    /// The keys of the rows, locked, that collide with this one: in the primary key as its collation sees it,
+    /// or in another unique index. Its own is among them if it stands.
+    pub(in crate::mirror) fn rivals(&self, record: &ColumnRecord) -> Statement {
+        let mut sql = format!("SELECT {} FROM `{}` WHERE ", self.key_list(""), self.name);
+        let mut params = Vec::new();
+        let primary = self.key_columns().map(|column| column.name.as_str()).collect();
+        let others = self.unique.iter().map(|unique| unique.columns.iter());
+        let indexes =
+            std::iter::once(primary).chain(others.map(|i| i.map(String::as_str).collect()));
+        for index in indexes {
+            let index: Vec<&str> = index;
+            let values: Vec<_> = index
+                .iter()
+                .filter_map(|name| self.columns.iter().position(|column| column.name == *name))
+                .map(|at| (&self.columns[at], record.row.get(at).cloned().flatten()))
+                .collect();
+            // What is NULL collides with nothing.
+            if values.iter().any(|(_, value)| matches!(value, Some(Param::Null))) {
+                continue;
+            }
+            sql.push_str(if params.is_empty() { "(" } else { " OR (" });
+            for (at, (column, value)) in values.into_iter().enumerate() {
+                let (and, name) = (if at == 0 { "" } else { " AND " }, name_of(column));
+                let _ = match value {
+                    Some(value) => {
+                        params.push(value);
+                        write!(sql, "{and}{name}={}", placeholder(column))
+                    }
+                    None => write!(sql, "{and}{name}=DEFAULT({name})"),
+                };
+            }
+            sql.push(')');
+        }
+        sql.push_str(" FOR UPDATE");
+        Statement::new(sql, params)
+    }
+
     /// Deletes these rows.
     pub(in crate::mirror) fn delete(&self, keys: &[&[Param]]) -> Statement {
         self.at("DELETE FROM", keys)
@@ -194,7 +231,7 @@ fn ordered(column: &Column) -> (String, String) {
 }
 
 /// A text would be compared with a decimal as floating numbers.
-fn placeholder(column: &Column) -> String {
+pub(in crate::mirror) fn placeholder(column: &Column) -> String {
     match column.kind {
         Kind::Decimal { digits, scale, .. } => format!("CAST(? AS DECIMAL({digits},{scale}))"),
         _ => "?".to_owned(),
@@ -243,6 +280,7 @@ mod tests {
             columns.delete(&[&key, &key, &key]),
             columns.insert(&[&row, &row]),
             columns.update(&[&row]),
+            columns.rivals(&row),
             columns.keys_after(None, 10),
             columns.keys_after(Some(&key), 10),
             columns.any_row(),

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::kv::{self, Kv};
 use crate::{
     mirror::{
+        capture::Outbox,
         columns::{Columns, RowParams},
         mysql::{Cell, number},
         statement::{self, Param, Statement},
@@ -24,6 +25,8 @@ pub(super) enum Form {
     Kv(Kv),
     Columns {
         columns: Arc<Columns>,
+        /// Where it is captured.
+        outbox: Option<Arc<Outbox>>,
         /// What absent members stand for, where MySQL could be asked.
         defaults: Option<Arc<RowParams>>,
     },
@@ -57,7 +60,7 @@ impl Form {
     pub(super) fn number(&self, key: &Key, body: &Body) -> Option<u64> {
         match self {
             Form::Kv(_) => kv::number(key.as_slice(), body),
-            Form::Columns { columns, defaults } => {
+            Form::Columns { columns, defaults, .. } => {
                 let none = RowParams::new();
                 let defaults = defaults.as_deref().unwrap_or(&none);
                 Some(columns.number(key, &body.value()?, defaults))
@@ -134,6 +137,17 @@ impl Form {
         match self {
             Form::Kv(_) => keys_max,
             Form::Columns { columns, .. } => columns.fetch_rows_max().min(keys_max),
+        }
+    }
+
+    /// Which of these keys' rows an application has in hand: number and mark of each entry, then as
+    /// [`Form::key_of`] reads it. `None`: nothing is captured.
+    pub(super) fn in_hand(&self, keys: &[Vec<u8>]) -> Option<Statement> {
+        match self {
+            Form::Columns { columns, outbox: Some(outbox), .. } => {
+                Some(outbox.noted(&slices(&all_params(columns, keys))))
+            }
+            _ => None,
         }
     }
 

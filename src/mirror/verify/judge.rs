@@ -58,6 +58,8 @@ struct Theirs {
     /// The row's number, where there is a row, and whether MySQL could tell it.
     row: Option<Option<u64>>,
     has_expired: bool,
+    /// An application's write of it is on its way to the store.
+    is_in_hand: bool,
     set_aside: Option<Version>,
 }
 
@@ -184,6 +186,14 @@ impl Check<'_> {
                     entry.row = Some(of);
                     entry.has_expired = has_expired;
                 }
+                // The store comes to have them, or MySQL the store's.
+                if let Some(in_hand) = form.in_hand(&possible) {
+                    for row in self.mysql.rows(in_hand).await? {
+                        let [_, _, key @ ..] = &row[..] else { continue };
+                        let Some(key) = form.key_of(key) else { continue };
+                        theirs.entry(key).or_default().is_in_hand = true;
+                    }
+                }
             }
             if form.columns().is_some() {
                 let expired = own::expired_among(&self.at.table, now_ms, some);
@@ -207,6 +217,7 @@ impl Check<'_> {
         let verdicts = keys.into_iter().zip(before).zip(after).map(|((key, before), after)| {
             let found = theirs.get(&key).copied().unwrap_or_default();
             let verdict = match version(&before) == version(&after) {
+                true if found.is_in_hand => Verdict::InFlux,
                 true => verdict(&form, &key, after.as_ref(), found, &heads, now_ms),
                 false => Verdict::InFlux,
             };
@@ -236,10 +247,10 @@ impl Check<'_> {
             let reason = format!("table {table}: it is being filled from the store: try again");
             return Err(Failed::Table(reason));
         }
-        if let Form::Columns { defaults: None, .. } = &*self.form {
+        if let Form::Columns { defaults: None, outbox, .. } = &*self.form {
             // It was empty.
-            let defaults = super::defaults(self.mysql, &columns).await?;
-            self.form = Arc::new(Form::Columns { columns, defaults });
+            let (outbox, defaults) = (outbox.clone(), super::defaults(self.mysql, &columns).await?);
+            self.form = Arc::new(Form::Columns { columns, outbox, defaults });
         }
         Ok(())
     }

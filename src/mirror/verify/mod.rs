@@ -33,13 +33,14 @@ use tokio::{
 
 use super::{
     Config,
+    capture::Outbox,
     columns::{Columns, RowParams, own},
     error::MirrorError,
     mysql::{Connection, text},
     repair::Repair,
     shape::Shape,
     statement,
-    tables::facts,
+    tables::facts_of,
 };
 use crate::{
     model::TableName,
@@ -145,7 +146,7 @@ async fn form(
 ) -> Result<Option<Result<Form, String>>, Failed> {
     let began = Instant::now();
     loop {
-        let found = facts(mysql, std::slice::from_ref(table)).await?;
+        let found = facts_of(mysql, std::slice::from_ref(table)).await?;
         match found.get(table.as_str()) {
             Some(facts) => {
                 let Some(setting) = config.columns_of(table) else {
@@ -156,8 +157,9 @@ async fn form(
                     Ok(columns) => Arc::new(columns),
                     Err(reason) => return Ok(Some(Err(reason))),
                 };
+                let outbox = setting.capture.then(|| Arc::new(Outbox::of(&columns)));
                 let defaults = defaults(mysql, &columns).await?;
-                return Ok(Some(Ok(Form::Columns { columns, defaults })));
+                return Ok(Some(Ok(Form::Columns { columns, outbox, defaults })));
             }
             None if began.elapsed() >= TABLE_WAIT_MAX => return Ok(None),
             None => sleep(TABLE_AGAIN).await,
@@ -218,8 +220,8 @@ async fn tables(
     let stored = super::session::read(move || {
         let (snapshot, now_ms) = (reading.snapshot(), reading.now_ms());
         let mut stored = Vec::new();
-        for table in snapshot.table_names().filter(|table| !table.is_system()) {
-            let mut rows = snapshot.scan(table, &Default::default())?;
+        for table in snapshot.table_names().into_iter().filter(|table| !table.is_system()) {
+            let mut rows = snapshot.scan(&table, &Default::default())?;
             let is_live = rows.find_map(|row| match row {
                 Ok(row) => row.body.is_live(now_ms).then_some(Ok(())),
                 Err(error) => Some(Err(error)),

@@ -4,6 +4,7 @@
 //! writes.rs     clients' writes, their order and their refusals
 //! merges.rs     peers' rows: what is dropped, lost, recorded, known
 //! rewrites.rs   rows written once more, and damaged ones
+//! hand_overs.rs  writes of applications in the database
 //! clock.rs      stamps and heads across restarts and clocks that are set back
 //! purges.rs     dead rows, and when they may go
 //! sequences.rs  generated ids
@@ -19,6 +20,7 @@
 mod clock;
 mod compaction;
 mod format;
+mod hand_overs;
 mod histories;
 mod hostile;
 mod journal;

@@ -1,0 +1,142 @@
+//! The capture's own tables: how far it is, and which tables are captured in what shape. Pure.
+
+use crate::mirror::statement::{Param, Statement};
+
+/// The tables, by name.
+pub(super) const TABLES: [(&str, &str); 3] = [
+    (
+        "_lastword_capture",
+        "CREATE TABLE IF NOT EXISTS _lastword_capture (\
+         id TINYINT UNSIGNED NOT NULL PRIMARY KEY COMMENT '1: there is one row', \
+         epoch BIGINT UNSIGNED NOT NULL COMMENT 'counts the sessions: the newest may hand over', \
+         handed BIGINT UNSIGNED NOT NULL COMMENT 'the newest hand-over whose entries are gone') \
+         ENGINE=InnoDB",
+    ),
+    (
+        "_lastword_captured",
+        "CREATE TABLE IF NOT EXISTS _lastword_captured (\
+         tbl VARBINARY(64) NOT NULL PRIMARY KEY, \
+         state VARCHAR(16) CHARACTER SET ascii NOT NULL COMMENT 'touch: its rows are being taken \
+         in; renew: those that the store has too; on; wait: rows are here and in the store; \
+         altered, broken: wait for table refresh', \
+         definition LONGTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'the columns as captured', \
+         touched MEDIUMBLOB NULL COMMENT 'up to which key its rows are taken in', \
+         changed_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) \
+         ON UPDATE CURRENT_TIMESTAMP(6)) ENGINE=InnoDB",
+    ),
+    super::guard::OWN_TABLE,
+];
+
+/// How a captured table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mirror) enum State {
+    /// An entry is made of each of its rows: until then the mirror writes nothing there.
+    Touch,
+    /// As `Touch`, but of those rows alone that the store has as they were here when the table was altered:
+    /// others died, or were written elsewhere, since.
+    Renew,
+    /// Captured and mirrored.
+    On,
+    /// Rows are there and in the store, and nobody has said which are right.
+    Wait,
+    /// Its columns are not those that are captured. Each write of an application is noted.
+    Altered,
+    /// A trigger or the outbox was gone: what was written meanwhile is not known.
+    Broken,
+}
+
+impl State {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            State::Touch => "touch",
+            State::Renew => "renew",
+            State::On => "on",
+            State::Wait => "wait",
+            State::Altered => "altered",
+            State::Broken => "broken",
+        }
+    }
+
+    pub(super) fn of_word(word: &str) -> Option<State> {
+        use State::{Altered, Broken, On, Renew, Touch, Wait};
+        [Touch, Renew, On, Wait, Altered, Broken].into_iter().find(|state| state.word() == word)
+    }
+}
+
+/// The epoch and the newest hand-over that is done with; locked.
+pub(super) const STANDING: &str =
+    "SELECT epoch, handed FROM _lastword_capture WHERE id = 1 FOR UPDATE";
+
+/// The first row.
+pub(super) const FOUND: &str = "INSERT INTO _lastword_capture (id, epoch, handed) VALUES (1, 0, 0)";
+
+/// Raises the epoch.
+pub(super) fn take_over(epoch: u64, handed: u64) -> Statement {
+    Statement::new(
+        "UPDATE _lastword_capture SET epoch = ?, handed = ? WHERE id = 1",
+        [Param::Number(epoch), Param::Number(handed)],
+    )
+}
+
+/// Every transaction's first statement. It finds no row where another session has taken over.
+pub(super) fn fence(epoch: u64, handed: u64) -> Statement {
+    Statement::new(
+        "UPDATE _lastword_capture SET handed = ? WHERE id = 1 AND epoch = ?",
+        [Param::Number(handed), Param::Number(epoch)],
+    )
+}
+
+/// What MySQL has of the store, and whose mirror it is.
+pub(super) const CHECKPOINT: &str = "SELECT origin, heads FROM _lastword_mirror WHERE id = 1";
+
+/// The captured tables: name, state, definition, up to where it is touched.
+pub(super) const CAPTURED: &str = "SELECT tbl, state, definition, touched FROM _lastword_captured";
+
+/// Notes a table, in place of what was noted of it.
+pub(super) fn note(table: &str, state: State, definition: &str) -> Statement {
+    let text = |text: &str| Param::Bytes(text.to_owned().into());
+    Statement::new(
+        "REPLACE INTO _lastword_captured (tbl, state, definition, touched) VALUES (?, ?, ?, NULL)",
+        [text(table), text(state.word()), text(definition)],
+    )
+}
+
+/// Changes a table's state.
+pub(super) fn set_state(table: &str, state: State) -> Statement {
+    let text = |text: &str| Param::Bytes(text.to_owned().into());
+    Statement::new(
+        "UPDATE _lastword_captured SET state = ? WHERE tbl = ?",
+        [text(state.word()), text(table)],
+    )
+}
+
+/// Notes up to which key a table's rows are touched.
+pub(super) fn set_touched(table: &str, key: &[u8]) -> Statement {
+    Statement::new(
+        "UPDATE _lastword_captured SET touched = ? WHERE tbl = ? AND state IN ('touch', 'renew')",
+        [Param::Bytes(key.to_vec().into()), Param::Bytes(table.to_owned().into())],
+    )
+}
+
+/// Whether lastword fills a table.
+pub(super) fn is_known(table: &str) -> Statement {
+    Statement::new(
+        "SELECT 1 FROM _lastword_columns WHERE tbl = ?",
+        [Param::Bytes(table.to_owned().into())],
+    )
+}
+
+/// Up to where MySQL is not behind, in general, and in this table where it is not filled: heads, filled, heads
+/// of the table.
+pub(super) fn heads_of(table: &str) -> Statement {
+    Statement::new(
+        "SELECT m.heads, c.filled, c.heads FROM _lastword_mirror m LEFT JOIN _lastword_columns c \
+         ON c.tbl = ? WHERE m.id = 1",
+        [Param::Bytes(table.to_owned().into())],
+    )
+}
+
+/// The base tables of the database, lastword's own aside.
+pub(super) const ALL_TABLES: &str = "SELECT TABLE_NAME FROM information_schema.TABLES \
+     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE' \
+     AND TABLE_NAME NOT LIKE '\\_lastword\\_%' ORDER BY TABLE_NAME";
