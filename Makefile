@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lastword
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-mysql sim mutants smoke bench bench-check bench-micro clean
+.PHONY: help setup build demo test test-mysql sim mutants smoke bench bench-mirror bench-check bench-micro clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,6 +58,13 @@ bench: ## lastword beside etcd, Redis and MariaDB in one run; writes docs/perfor
 	cargo build --locked --release
 	cargo build --locked --release --package lastword-bench
 	$(TARGET)/release/compare --lastword $(TARGET)/release/lastword $(if $(filter-out 0,$(QUICK)),--quick)
+
+bench-mirror: ## the mirror's speed beside the fastest way into the same MariaDB; writes docs/performance-mirror.md (QUICK=1)
+	scripts/setup.sh bench
+	cargo build --locked --release
+	cargo build --locked --release --package lastword-bench
+	$(TARGET)/release/compare --lastword $(TARGET)/release/lastword --out docs/performance-mirror.md \
+		--cases mirror,mirror-steady,mirror-columns,mirror-columns-steady,mirror-verify $(if $(filter-out 0,$(QUICK)),--quick)
 
 bench-check: ## count the instructions of the hot paths, fail where they grew (UPDATE=1 accepts them)
 	scripts/setup.sh bench-check

@@ -88,7 +88,7 @@ fn text(
 ) -> std::result::Result<String, fmt::Error> {
     let mut out = String::new();
     out.push_str(HEAD);
-    how(&mut out, settings)?;
+    how(&mut out, settings, pictures)?;
     out.push_str("\n## Goals\n\n| case | goal | measured | reached |\n| --- | --- | --- | --- |\n");
     for result in results {
         for verdict in verdicts(result) {
@@ -150,14 +150,15 @@ const NOT_EQUAL: &str = "
 - MariaDB has a buffer pool of 1 GiB and 512 MiB of redo log, in which all of its data fits here.
 ";
 
-fn how(out: &mut String, settings: &Settings) -> fmt::Result {
+fn how(out: &mut String, settings: &Settings, folder: &str) -> fmt::Result {
     writeln!(
         out,
         "\nKeys have 16 bytes, values 100 bytes of noise, over 1,000,000 random keys where nothing \
          else is said. Rounds: {}; in each of them every contender warms up for 1 s and is measured \
          for {} s, another one first each time. A ratio is the median of the ratios of the \
          rounds; several peers: the best of the round. Raw results: \
-         [results.json](performance/results.json). To measure again: `make bench`.",
+         [results.json]({folder}/results.json). To measure again: `make bench`, or `make \
+         bench-mirror` for what concerns the MySQL mirror alone.",
         settings.rounds, settings.seconds
     )?;
     if settings.quick {

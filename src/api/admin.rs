@@ -10,12 +10,14 @@ use super::{
     export::{self, ExportStream},
     import,
     verify::{self, VerifyStream},
+    verify_mirror::{self, VerifyMirrorStream},
 };
 use crate::{
     node::Node,
     wire::{
         carried, conflicts as conflicts_wire,
         error::AnswerError,
+        mirror_verify,
         proto::{
             self, RemoveMemberRequest, RemoveMemberResponse, SealClusterRequest,
             SealClusterResponse, StatusRequest, StatusResponse, VerifyRequest,
@@ -72,6 +74,16 @@ impl AdminService for Admin {
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyStream>, Status> {
         Ok(Response::new(verify::start(self.node.clone(), request.into_inner().into())))
+    }
+
+    type VerifyMirrorStream = VerifyMirrorStream;
+
+    async fn verify_mirror(
+        &self,
+        request: Request<proto::VerifyMirrorRequest>,
+    ) -> Result<Response<VerifyMirrorStream>, Status> {
+        let options = mirror_verify::options_in(&request.into_inner())?;
+        Ok(Response::new(verify_mirror::start(self.node.clone(), options)))
     }
 
     async fn status(

@@ -5,7 +5,7 @@
 //! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
 //! admin.rs      what operators ask
-//! verify.rs     whether a peer has the same rows
+//! verify.rs     whether a peer has the same rows; verify_mirror.rs: whether MySQL has
 //! conflicts.rs  the conflict journal
 //! export.rs     a delta, to be carried by hand
 //! import.rs     one that was
@@ -31,6 +31,7 @@ mod key_value;
 mod paged;
 mod scan;
 mod verify;
+mod verify_mirror;
 
 use std::time::Duration;
 

@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// How often the caller hears how far it has come.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 /// What waits to be sent: progress is left out for a caller who does not read.
-const EVENTS_WAITING_MAX: usize = 2;
+pub(super) const EVENTS_WAITING_MAX: usize = 2;
 
 /// Progress, and at last the result or an error.
 pub(super) type VerifyStream = ReceiverStream<Result<VerifyResponse, Status>>;

@@ -38,6 +38,7 @@ mod sync;
 mod table;
 mod value;
 mod verify;
+mod verify_mirror;
 
 use std::process::ExitCode;
 

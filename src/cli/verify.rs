@@ -1,4 +1,4 @@
-//! `lastword verify`: whether two nodes have the same rows.
+//! `lastword verify`: whether two nodes, or a node and its MySQL, have the same rows.
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -13,29 +13,41 @@ use crate::{
 use super::{
     output::{KeyText, VersionText, escape, json_line, one_line, print, time_text},
     servers::ServerArgs,
+    verify_mirror,
 };
 
-/// Compare the rows of a node with those of a peer, while both take writes
+/// Compare the rows of a node with those of a peer, or of its MySQL, while both take writes
 ///
-/// Prints the rows that differ and should not (table, key, how they differ, what is here, what is
-/// there), and up to which time both have every write. Exit code 0: equal; 1: not, or not known.
+/// Prints the rows that differ and should not. Exit code 0: equal; 1: not, or not known.
 ///
-/// --repair writes the right rows once more, as ordinary writes that reach every site and mirror, and
-/// compares again: the greater version's value, the row that only one side has, the row that can still
-/// be read. Writes that come meanwhile stay.
+/// With --peer: table, key, how they differ, what is here, what is there, and up to which time both have
+/// every write. --repair writes the right rows once more, as ordinary writes that reach every site and
+/// mirror, and compares again: the greater version's value, the row that only one side has, the row that
+/// can still be read. Writes that come meanwhile stay.
+///
+/// With --mirror: table, key, and how MySQL's row differs: changed, missing or extra. --repair writes the
+/// node's rows over them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lastword verify --peer nyc\n  \
-                        lastword verify --peer nyc --repair --prefer here")]
+                        lastword verify --peer nyc --repair --prefer here\n  \
+                        lastword verify --mirror --table sessions --repair")]
+#[command(group = clap::ArgGroup::new("with").required(true).args(["peer", "mirror"]))]
 pub(super) struct Args {
-    /// The peer's site
+    /// With the peer at this site
     #[arg(long, value_name = "SITE")]
-    peer: String,
+    peer: Option<String>,
+    /// With the tables in MySQL
+    #[arg(long)]
+    mirror: bool,
+    /// Only this table
+    #[arg(long, value_name = "TABLE", requires = "mirror")]
+    table: Option<String>,
     /// Put right what differs
     #[arg(long)]
     repair: bool,
     /// Whose row is right where one write has two values: this node's, or the peer's. Without it such
     /// rows are left alone
-    #[arg(long, value_name = "SIDE", requires = "repair")]
+    #[arg(long, value_name = "SIDE", requires = "repair", conflicts_with = "mirror")]
     prefer: Option<Prefer>,
     /// Print one line of JSON
     #[arg(long)]
@@ -91,16 +103,26 @@ struct State {
 
 impl Args {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self.peer.clone() {
+            Some(peer) => self.run_peer(peer).await,
+            None => {
+                let request = proto::VerifyMirrorRequest {
+                    table: self.table.unwrap_or_default(),
+                    repair: self.repair,
+                };
+                verify_mirror::run(self.server.client()?, request, self.json).await
+            }
+        }
+    }
+
+    async fn run_peer(self, peer: String) -> anyhow::Result<()> {
         let prefer = match self.prefer {
             None => proto::Side::Unspecified,
             Some(Prefer::Here) => proto::Side::Here,
             Some(Prefer::There) => proto::Side::There,
         };
-        let request = proto::VerifyRequest {
-            peer: self.peer.clone(),
-            repair: self.repair,
-            prefer: prefer.into(),
-        };
+        let request =
+            proto::VerifyRequest { peer: peer.clone(), repair: self.repair, prefer: prefer.into() };
         let verify = self.server.client()?.verify(request).await?;
         let bar = ProgressBar::new_spinner();
         let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
@@ -126,15 +148,15 @@ impl Args {
                 "{} on this node and {} differ, too many to tell which are on their way: try \
                  again when the two are level (lastword status)",
                 rows(n),
-                self.peer
+                peer
             ),
-            (n, _) if self.repair => bail!("{} still differ from {}", rows(n), self.peer),
-            (n, _) => bail!("{} differ from {}: --repair puts them right", rows(n), self.peer),
+            (n, _) if self.repair => bail!("{} still differ from {peer}", rows(n)),
+            (n, _) => bail!("{} differ from {peer}: --repair puts them right", rows(n)),
         }
     }
 }
 
-fn rows(count: u64) -> String {
+pub(super) fn rows(count: u64) -> String {
     format!("{} {}", HumanCount(count), if count == 1 { "row" } else { "rows" })
 }
 

@@ -9,7 +9,7 @@ use tonic::Streaming;
 use crate::wire::proto;
 
 use super::{
-    Client, Verify,
+    Client, Verify, VerifyMirror,
     error::{ClientError, Failure, next_message},
     nodes::Repeat,
 };
@@ -47,6 +47,24 @@ impl Client {
             })
             .await?;
         Ok(Verify::new(stream, self.nodes.in_use().to_owned(), self.nodes.request_timeout()))
+    }
+
+    /// Begins to compare the rows of the node in use with those of its MySQL.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn verify_mirror(
+        &mut self,
+        request: proto::VerifyMirrorRequest,
+    ) -> Result<VerifyMirror, ClientError> {
+        let stream = self
+            .nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.verify_mirror(request).await
+            })
+            .await?;
+        Ok(VerifyMirror::new(stream, self.nodes.in_use().to_owned(), self.nodes.request_timeout()))
     }
 
     /// The state of the node in use, its links and its mirror.

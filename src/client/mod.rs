@@ -34,7 +34,7 @@ pub use bulk::{BulkAnswers, BulkRequests};
 pub use error::ClientError;
 pub use scan::Scan;
 pub use session::Session;
-pub use verify::Verify;
+pub use verify::{Verify, VerifyMirror};
 
 use nodes::{Nodes, Repeat};
 

@@ -11,7 +11,10 @@
 //! A statement that MySQL refuses changes nothing, and the transaction goes on: the tables are
 //! InnoDB's. Any other error ends the session, and the transaction with it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
@@ -21,9 +24,9 @@ use super::{
     mapping::{Dead, Record, Refused, TableBatch, by_table},
     mysql::{number, text},
     session::Session,
-    statement::{self, in_powers_of_two},
+    statement::{self, Statement, in_powers_of_two},
 };
-use crate::model::{Heads, Row, TableName};
+use crate::model::{Body, Heads, Key, Row, TableName};
 
 /// How often a transaction is tried before the session gives way.
 const TRIES_MAX: usize = 4;
@@ -35,14 +38,23 @@ impl Session<'_> {
         rows: Vec<Row>,
         position: Heads,
     ) -> Result<(), MirrorError> {
-        let tables = by_table(rows);
+        self.apply_after(None, by_table(rows), position).await
+    }
+
+    /// The same, after a statement in the same transaction.
+    pub(super) async fn apply_after(
+        &mut self,
+        first: Option<Statement>,
+        tables: BTreeMap<TableName, BTreeMap<Key, Body>>,
+        position: Heads,
+    ) -> Result<(), MirrorError> {
         let (of_columns, of_keys): (Vec<_>, Vec<_>) =
             tables.keys().cloned().partition(|table| self.config.columns_of(table).is_some());
         self.ensure_tables(&of_keys).await?;
         self.ensure_columns(&of_columns).await?;
         let now_ms = self.node.now_ms();
         let statement_bytes_max = self.mysql.statement_bytes_max();
-        let mut batches = Batches::default();
+        let mut batches = Batches { first, ..Batches::default() };
         for (table, rows) in tables {
             if let Some(of_table) = self.columns.get(&table) {
                 let columns = Arc::clone(&of_table.columns);
@@ -112,6 +124,9 @@ impl Session<'_> {
     ) -> Result<Totals, (Option<TableName>, MirrorError)> {
         let nowhere = |error| (None, error);
         self.begin(position).await.map_err(nowhere)?;
+        if let Some(first) = &batches.first {
+            self.mysql.execute(first.clone()).await.map_err(nowhere)?;
+        }
         let mut totals = Totals::default();
         for (table, batch) in &batches.of_keys {
             self.write_table(table, batch, &mut totals).await.map_err(nowhere)?;
@@ -280,6 +295,8 @@ impl Session<'_> {
 /// What one transaction writes.
 #[derive(Default)]
 struct Batches {
+    /// Comes before all rows.
+    first: Option<Statement>,
     of_keys: Vec<(TableName, TableBatch)>,
     of_columns: Vec<(TableName, Arc<Columns>, ColumnBatch)>,
 }

@@ -220,7 +220,8 @@ impl Session<'_> {
                 if let Some(reason) = self.first_sight(table, &columns, setting).await? {
                     return Ok(Err(reason));
                 }
-                false
+                // From there on all rows come as changes.
+                self.position.is_empty() && self.mysql.rows(columns.any_row()).await?.is_empty()
             }
         };
         if is_new {

@@ -94,7 +94,7 @@ impl Session<'_> {
         let Some(of_table) = self.columns.get(table).filter(|of_table| of_table.is_captured) else {
             return Ok(None);
         };
-        let is_filled = of_table.filling == Filling::Done;
+        let is_filled = of_table.filling == Filling::Done && !self.overwrites;
         let outbox = Outbox::of(columns);
         let places: Vec<_> = batch.places().collect();
         let InHand { waiting: in_hand, done } = self.in_hand(&outbox, columns, &places).await?;

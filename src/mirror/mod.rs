@@ -12,7 +12,8 @@
 //!                     |-- column_tables.rs, column_rows.rs, fill.rs: tables of ordinary columns
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
 //!                     |     in_hand.rs: rows that applications write, too; contest.rs: two for one place
-//!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
+//!                     |-- upkeep.rs: expired rows, rows set aside, idle heads
+//!                     `-- repair.rs: rows that verify/ found to be other than the store's
 //! ```
 //!
 //! A mirror goes on from what MySQL says, never from what it remembers: each session begins with
@@ -38,6 +39,7 @@ mod in_hand;
 mod mapping;
 mod mysql;
 mod rebuild;
+mod repair;
 mod rescan;
 mod session;
 mod shape;
@@ -45,12 +47,13 @@ mod statement;
 mod table_setting;
 mod tables;
 mod upkeep;
+mod verify;
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -66,6 +69,7 @@ use crate::{
 };
 use capture::CaptureStates;
 use error::MirrorError;
+use repair::Repair;
 use session::Session;
 
 /// After a session that lasted so long, the waits between attempts begin at the shortest again.
@@ -81,12 +85,15 @@ pub fn start(node: Node, config: Config, shutdown: CancellationToken) -> JoinHan
     let report = Report { mirror: node.reports().add_mirror(report), warned_of: Mutex::default() };
     let (sender, states) = watch::channel(CaptureStates::new());
     let (capture_rests, rests) = watch::channel(false);
+    let line = node.mirror_line().open();
+    let (repairs, asked) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = node.stopped() => {}
-            () = mirror(&node, &config, &report, states, rests) => {}
+            () = mirror(&node, &config, &report, states, rests, asked) => {}
             () = capture::capture(&node, &config, sender, capture_rests) => {}
+            () = verify::serve(&node, &config, line, repairs) => {}
         }
     })
 }
@@ -98,6 +105,7 @@ async fn mirror(
     report: &Report,
     states: watch::Receiver<CaptureStates>,
     mut capture_rests: watch::Receiver<bool>,
+    mut repairs: mpsc::Receiver<Repair>,
 ) {
     let mut waits = waits(config);
     let mut last_text = String::new();
@@ -118,7 +126,8 @@ async fn mirror(
             continue;
         }
         let began = Instant::now();
-        let (error, session) = match Session::connect(node, config, report, states.clone()).await {
+        let connected = Session::connect(node, config, report, states.clone(), &mut repairs).await;
+        let (error, session) = match connected {
             Err(error) => (error, None),
             Ok(mut session) => match session.run().await {
                 Ok(()) => return,

@@ -32,6 +32,7 @@ pub(super) struct Connection {
     conn: Conn,
     statement_max: Duration,
     statement_bytes_max: usize,
+    bytes_read: u64,
 }
 
 /// A value of a result; `None` is NULL. Numbers are in decimal.
@@ -68,8 +69,12 @@ impl Connection {
             }
             other => other,
         })?;
-        let mut connection =
-            Connection { conn, statement_max: config.statement_max, statement_bytes_max: 0 };
+        let mut connection = Connection {
+            conn,
+            statement_max: config.statement_max,
+            statement_bytes_max: 0,
+            bytes_read: 0,
+        };
         connection.execute(statement::session(config.statement_max)).await?;
         if config.has_column_tables() {
             connection.execute(statement::ISOLATION).await?;
@@ -87,6 +92,11 @@ impl Connection {
     /// How many bytes of parameters the server takes in one statement.
     pub(super) fn statement_bytes_max(&self) -> usize {
         self.statement_bytes_max
+    }
+
+    /// How many bytes of results were read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     /// Runs a statement; gives how many rows it found or changed.
@@ -115,7 +125,11 @@ impl Connection {
                 within("a query", limit, conn.exec(sql, positional(params))).await?
             }
         };
-        Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(cell).collect()).collect())
+        let rows: Vec<Vec<Cell>> =
+            rows.into_iter().map(|row| row.unwrap().into_iter().map(cell).collect()).collect();
+        let bytes = rows.iter().flatten().flatten().map(Vec::len).sum::<usize>();
+        self.bytes_read += bytes as u64;
+        Ok(rows)
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
@@ -32,6 +32,7 @@ use super::{
     in_hand::Owed,
     mysql::{Cell, Connection, number, text},
     rebuild::Rebuild,
+    repair::Repair,
     shape::Shape,
     statement,
     tables::TABLES_ASKED_MAX,
@@ -82,6 +83,8 @@ pub(super) struct Session<'m> {
     /// Rows go over whatever stands there, whatever version that bears.
     pub(super) overwrites: bool,
     pub(super) last_used: Instant,
+    /// What a comparison asks for.
+    pub(super) repairs: &'m mut mpsc::Receiver<Repair>,
 }
 
 /// A mirrored table.
@@ -120,6 +123,7 @@ impl<'m> Session<'m> {
         config: &'m Config,
         report: &'m Report,
         capture: watch::Receiver<CaptureStates>,
+        repairs: &'m mut mpsc::Receiver<Repair>,
     ) -> Result<Session<'m>, MirrorError> {
         Ok(Session {
             node,
@@ -141,6 +145,7 @@ impl<'m> Session<'m> {
             orders: node.mirror_orders(),
             overwrites: false,
             last_used: Instant::now(),
+            repairs,
         })
     }
 
@@ -159,13 +164,18 @@ impl<'m> Session<'m> {
         let mut rebuild = Rebuild::default();
         loop {
             let idle = self.nothing_due_for(&rebuild);
+            let mut repair = None;
             tokio::select! {
                 lives = follower.changed_within(idle) => if !lives { return Ok(()) },
                 // They come from the node: while it lives there may be others.
                 _ = self.orders.changed() => {}
                 Ok(()) = self.capture.changed() => self.columns_due = true,
+                asked = self.repairs.recv() => repair = asked,
             }
             self.check_orders()?;
+            if let Some(repair) = repair {
+                self.repair(repair).await?;
+            }
             let rows;
             (follower, rows) = self.catch_up(follower).await?;
             self.keep_up(Some(follower.above())).await?;

@@ -73,6 +73,7 @@ impl Upkeep {
 impl Session<'_> {
     /// Does what is due. `heads`: how far everything is passed on, where that is so.
     pub(super) async fn keep_up(&mut self, heads: Option<&Heads>) -> Result<(), MirrorError> {
+        self.repair_asked().await?;
         let now = Instant::now();
         if now >= self.upkeep.sweep_at {
             self.upkeep.sweep_at = now + SWEEP_EVERY;

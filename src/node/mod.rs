@@ -18,6 +18,7 @@
 //! answering.rs   the other side of that
 //! calls.rs       how a peer is asked: links carry the questions
 //! ready.rs       a new site is ready once it has what a peer has
+//! mirror_verify.rs whether MySQL has the same rows: the line to the mirror
 //! report.rs      what links and mirrors say of themselves, for status
 //! mirror_orders.rs  what an operator told the mirror
 //! carried.rs     what other sites are known to have, of which files tell
@@ -37,6 +38,7 @@ mod follow;
 mod hand_over;
 mod membership;
 mod mirror_orders;
+mod mirror_verify;
 mod mutation;
 mod opening;
 mod page;
@@ -75,6 +77,11 @@ pub use follow::{Begun, FollowDelta, Follower, Page};
 pub use hand_over::{CaptureCommand, CaptureError, CommandError};
 pub use membership::UpkeepConfig;
 pub use mirror_orders::{MirrorOrderError, MirrorOrders, MirrorPause, MirrorRebuild};
+pub use mirror_verify::{
+    MIRROR_DIFFERENCES_MAX, MirrorAsk, MirrorDifference, MirrorLine, MirrorLineEnd,
+    MirrorTableVerified, MirrorVerified, MirrorVerifyError, MirrorVerifyOptions,
+    MirrorVerifyProgress, MirrorWrong,
+};
 pub use mutation::{Change, IdKind, Mutation};
 pub use opening::NodeConfig;
 pub use page::{Part, Rows, Run};
@@ -144,6 +151,7 @@ struct Shared {
     reports: Reports,
     orders: OrderBook,
     calls: Arc<Calls>,
+    mirror_line: Arc<MirrorLine>,
     capture_commands: Mutex<Option<mpsc::Sender<CaptureCommand>>>,
     counters: Counters,
     failure: OnceLock<String>,

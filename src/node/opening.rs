@@ -120,6 +120,7 @@ impl Node {
             reports: Reports::default(),
             orders,
             calls: Arc::default(),
+            mirror_line: Arc::default(),
             capture_commands: std::sync::Mutex::default(),
             counters: Counters::default(),
             failure: OnceLock::new(),

@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 use super::limits::{Grouped, RequestError};
 use crate::{
     node::{
-        CarryError, CommandError, MemberError, MirrorOrderError, ReadError, RestoreError,
-        VerifyError, WriteError,
+        CarryError, CommandError, MemberError, MirrorOrderError, MirrorVerifyError, ReadError,
+        RestoreError, VerifyError, WriteError,
     },
     store::{RefusedError, StoreError},
 };
@@ -208,6 +208,19 @@ impl From<VerifyError> for Status {
             VerifyError::LinkLost(_)
             | VerifyError::RefusedByPeer { .. }
             | VerifyError::Violation(_) => Code::Aborted,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<MirrorVerifyError> for Status {
+    fn from(error: MirrorVerifyError) -> Status {
+        let code = match error {
+            MirrorVerifyError::Store(error) => return error.into(),
+            MirrorVerifyError::UnknownTable(_) => Code::NotFound,
+            MirrorVerifyError::Busy => Code::ResourceExhausted,
+            MirrorVerifyError::Ended => Code::Aborted,
+            MirrorVerifyError::NoMirror | MirrorVerifyError::Mysql(_) => Code::FailedPrecondition,
         };
         Status::new(code, error.to_string())
     }

@@ -12,7 +12,7 @@
 //! rows.rs      what clients send and get, with every limit
 //! session.rs   the tokens that say what a client has seen
 //! status.rs    the state of a node
-//! verify.rs    whether two nodes have the same rows
+//! verify.rs    whether two nodes have the same rows; mirror_verify.rs: a node and its MySQL
 //! error.rs     errors -> canonical codes
 //! windows.rs   how much comes in unread, at both ends of a connection
 //! ```
@@ -28,6 +28,7 @@ pub mod delta;
 pub mod error;
 pub mod exchange;
 pub mod limits;
+pub mod mirror_verify;
 mod ranges;
 pub mod rows;
 pub mod session;

@@ -310,7 +310,8 @@ fn make_template(cache: &Path, folder: &Path) {
     fs::rename(data, folder).expect("both are in target/tmp");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder that nobody writes to; `to` must not be there.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the temporary folder is writable");
     for entry in fs::read_dir(from).expect("the template is readable") {
         let entry = entry.expect("the template is readable");

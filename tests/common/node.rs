@@ -167,6 +167,14 @@ impl Node {
         status
     }
 
+    /// Stops the process where it is (SIGSTOP), or lets it go on (SIGCONT), as a paused machine would.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        let child = self.child.as_ref().expect("the node runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+        let signal = if is_paused { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(pid, signal).expect("our own child, not waited for yet");
+    }
+
     /// The site's name.
     pub(crate) fn site(&self) -> &str {
         &self.site

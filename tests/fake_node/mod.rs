@@ -299,6 +299,16 @@ impl KeyValueService for FakeNode {
 
 #[tonic::async_trait]
 impl AdminService for FakeNode {
+    type VerifyMirrorStream =
+        Pin<Box<dyn Stream<Item = Result<proto::VerifyMirrorResponse, Status>> + Send>>;
+
+    async fn verify_mirror(
+        &self,
+        _: Request<proto::VerifyMirrorRequest>,
+    ) -> Result<Response<Self::VerifyMirrorStream>, Status> {
+        Err(Status::unimplemented("not played here"))
+    }
+
     type VerifyStream = Pin<Box<dyn Stream<Item = Result<proto::VerifyResponse, Status>> + Send>>;
 
     async fn verify(

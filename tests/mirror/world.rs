@@ -220,10 +220,14 @@ pub(crate) fn mirrored(
 /// The heads that the checkpoint in MySQL names, and its epoch.
 pub(crate) fn checkpoint(mariadb: &MariaDb, database: &str) -> (Heads, u64) {
     let row = &mariadb.sql(database, "SELECT HEX(heads), epoch FROM _lastword_mirror")[0];
-    let bytes: Vec<u8> = (0..row[0].len() / 2)
-        .map(|at| u8::from_str_radix(&row[0][at * 2..at * 2 + 2], 16).unwrap())
-        .collect();
-    (Heads::from_bytes(&bytes).unwrap(), row[1].parse().unwrap())
+    (heads_of_hex(&row[0]), row[1].parse().unwrap())
+}
+
+/// Heads as MySQL prints them.
+pub(crate) fn heads_of_hex(text: &str) -> Heads {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect();
+    Heads::from_bytes(&bytes).unwrap()
 }
 
 /// A database of its own, and the user that docs/mysql.md asks for.

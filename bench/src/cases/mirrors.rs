@@ -9,11 +9,11 @@ use futures_util::stream::{self, StreamExt};
 use mysql_async::{Conn, Value, prelude::Queryable};
 use tokio::time::{Instant, timeout};
 
-use super::{Bench, Case, LASTWORD, Outcome};
+use super::{Bench, Case, LASTWORD, Outcome, steady::caught_up};
 use crate::{
     load::{Source, all, key, spread},
     measure::{Bound, Goal, RATE, Sample, interleave},
-    process::{settle, wait_until},
+    process::settle,
     systems::{
         lastword::{Node, TABLE},
         mariadb::MariaDb,
@@ -106,12 +106,10 @@ async fn mirrored(
     node.flag("--mysql", &mariadb.url_of(database));
     let began = Instant::now();
     node.start().await?;
-    wait_until("the mirror to have all rows", LIMIT, async || {
-        let mirror = node.status().await?.mirror.context("no mirror")?;
-        Ok(mirror.rows_applied >= rows && mirror.behind_rows == 0)
-    })
-    .await?;
+    caught_up(node).await?;
     let seconds = began.elapsed().as_secs_f64();
+    let mirror = node.status().await?.mirror.context("no mirror")?;
+    ensure!(mirror.rows_applied >= rows, "{} rows are there of {rows}", mirror.rows_applied);
     node.stop().await?;
     Ok(seconds)
 }
@@ -143,7 +141,7 @@ async fn insert(
     Ok(())
 }
 
-fn cells(number: u64, value: &[u8]) -> [Value; 6] {
+pub(super) fn cells(number: u64, value: &[u8]) -> [Value; 6] {
     let key = key(number);
     [
         Value::from(&key[..]),

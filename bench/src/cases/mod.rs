@@ -9,6 +9,8 @@
 //! lag.rs         lag                        from an acknowledgement here to a read there
 //! catch_up.rs    catch-up                   a site that was down gets what it missed
 //! mirrors.rs     mirror                     the first fill of an empty database
+//! column_mirrors.rs  mirror-columns, mirror-columns-steady   both, into a table of ordinary columns
+//! steady.rs      mirror-steady, mirror-verify   the mirror under writes, and compared
 //! big.rs         big-store                  ten million rows: writes, memory, disk, restart
 //! contested.rs   contested                  the same keys at both sites at once
 //! ```
@@ -17,6 +19,7 @@
 
 mod big;
 mod catch_up;
+mod column_mirrors;
 mod contested;
 mod gets;
 mod lag;
@@ -24,6 +27,7 @@ mod mirrors;
 mod pages;
 mod puts;
 mod replicated;
+mod steady;
 mod streams;
 
 use std::{future::Future, pin::Pin};
@@ -85,7 +89,7 @@ pub(crate) struct Case {
 }
 
 /// All cases, in the order of the report.
-pub(crate) const ALL: [&Case; 12] = [
+pub(crate) const ALL: [&Case; 16] = [
     &puts::PUT_1,
     &puts::PUT_64,
     &puts::STREAM_64,
@@ -96,6 +100,10 @@ pub(crate) const ALL: [&Case; 12] = [
     &lag::LAG,
     &catch_up::CATCH_UP,
     &mirrors::MIRROR,
+    &steady::MIRROR_STEADY,
+    &column_mirrors::MIRROR_COLUMNS,
+    &column_mirrors::MIRROR_COLUMNS_STEADY,
+    &steady::MIRROR_VERIFY,
     &big::BIG_STORE,
     &contested::CONTESTED,
 ];

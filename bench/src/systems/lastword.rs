@@ -63,6 +63,14 @@ impl Node {
         self.flags.insert(name.to_owned(), value.to_owned());
     }
 
+    /// With a settings file of this text, from its next start on.
+    pub(crate) fn settings(&mut self, text: &str) -> anyhow::Result<()> {
+        let file = self.folder.join("lastword.toml");
+        std::fs::write(&file, text)?;
+        self.flag("--config", &file.display().to_string());
+        Ok(())
+    }
+
     /// Starts it; it answers when this returns.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         self.spawn()?;
@@ -183,12 +191,23 @@ impl Node {
         batch: usize,
         limit: Duration,
     ) -> anyhow::Result<()> {
+        self.fill_rows(rows, batch, limit, |n, source| (key(n), source.value())).await
+    }
+
+    /// The same with keys and values that `row` makes.
+    pub(crate) async fn fill_rows(
+        &self,
+        rows: Range<u64>,
+        batch: usize,
+        limit: Duration,
+        row: impl Fn(u64, &mut Source) -> (Bytes, Bytes) + Copy + Send + 'static,
+    ) -> anyhow::Result<()> {
         const STREAMS: usize = 4;
         let mut shares = Vec::new();
         for (share, source) in Source::many(STREAMS).into_iter().enumerate() {
             let mut client = self.client()?;
             let numbers = spread(rows.clone()).skip(share).step_by(STREAMS);
-            shares.push(async move { fill_share(&mut client, numbers, source, batch).await });
+            shares.push(async move { fill_share(&mut client, numbers, source, batch, row).await });
         }
         load::all(shares, limit).await?;
         Ok(())
@@ -363,6 +382,7 @@ async fn fill_share(
     mut numbers: impl Iterator<Item = u64>,
     mut source: Source,
     batch: usize,
+    row: impl Fn(u64, &mut Source) -> (Bytes, Bytes),
 ) -> anyhow::Result<()> {
     let (requests, mut answers) = client.bulk_write().await?;
     let mut requests = Some(requests);
@@ -371,8 +391,8 @@ async fn fill_share(
         if let Some(open) = &requests
             && under_way < IN_FLIGHT_MAX
         {
-            let rows: Vec<_> =
-                numbers.by_ref().take(batch).map(|n| put(key(n), source.value())).collect();
+            let made = numbers.by_ref().take(batch).map(|n| row(n, &mut source));
+            let rows: Vec<_> = made.map(|(key, value)| put(key, value)).collect();
             if rows.is_empty() {
                 requests = None;
             } else {

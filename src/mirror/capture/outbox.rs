@@ -156,6 +156,13 @@ impl Outbox {
 
     /// The entries of these keys, locked: seq, handed, the key.
     pub(in crate::mirror) fn of_keys(&self, keys: &[&[Param]]) -> Statement {
+        let mut statement = self.noted(keys);
+        statement.sql.push_str(" FOR UPDATE");
+        statement
+    }
+
+    /// The same, as they stand.
+    pub(in crate::mirror) fn noted(&self, keys: &[&[Param]]) -> Statement {
         let same: Vec<_> = self
             .key
             .iter()
@@ -165,7 +172,6 @@ impl Outbox {
         let mut sql = format!("SELECT seq, handed, {columns} FROM `{}` WHERE ", self.name);
         // Not (a, b) IN (...): MariaDB would read the whole table.
         repeat(&mut sql, &format!("({})", same.join(" AND ")), " OR ", keys.len());
-        sql.push_str(" FOR UPDATE");
         Statement::new(sql, keys.concat())
     }
 

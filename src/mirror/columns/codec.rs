@@ -49,14 +49,12 @@ impl Columns {
     /// # Errors
     ///
     /// As of [`Columns::key_of`].
-    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn key_of_row(&self, cells: &[Cell]) -> Result<Key, String> {
         let of_key: Vec<_> = self.key.iter().filter_map(|&at| cells.get(at).cloned()).collect();
         self.key_of(&of_key)
     }
 
     /// The value of a row: a JSON object, from the cells of all its columns.
-    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn value_of(&self, cells: &[Cell]) -> Vec<u8> {
         let mut object = String::from("{");
         for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {

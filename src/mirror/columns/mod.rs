@@ -5,6 +5,7 @@
 //! MySQL's cells  --> codec.rs --> key and JSON object          what is read
 //! key and object --> codec.rs --> parameters, or the reason    what is written
 //!                    sql.rs: the statements of one table; own.rs: those of lastword's own tables
+//!                    number.rs: a row as one number, computed alike by MySQL and here
 //! rows of the store --> batch.rs --> written | deleted | set aside
 //! ```
 //!
@@ -19,14 +20,17 @@
 mod batch;
 mod codec;
 mod kind;
+mod number;
 pub(super) mod own;
 mod schema;
 mod sql;
 mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
+pub(super) use codec::RowParams;
 #[cfg(test)]
 pub(super) use kind::Kind;
+pub(super) use number::shown;
 #[cfg(test)]
 pub(super) use schema::Absent;
 pub(super) use schema::{Column, Columns, is_missing};

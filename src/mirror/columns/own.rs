@@ -125,6 +125,26 @@ pub(in crate::mirror) fn expired(table: &TableName, now_ms: u64, rows_max: usize
     )
 }
 
+/// What is remembered of a table: filled, definition.
+pub(in crate::mirror) fn remembered_of(table: &TableName) -> Statement {
+    Statement::new("SELECT filled, definition FROM _lastword_columns WHERE tbl = ?", [table.into()])
+}
+
+/// Which of these rows have expired: key.
+pub(in crate::mirror) fn expired_among(
+    table: &TableName,
+    now_ms: u64,
+    keys: &[Vec<u8>],
+) -> Statement {
+    let mut sql =
+        "SELECT k FROM _lastword_expiry WHERE tbl = ? AND expires_at <= ? AND k IN (".to_owned();
+    repeat(&mut sql, "?", ",", keys.len());
+    sql.push(')');
+    let mut params = vec![table.into(), Param::DateTime(datetime(now_ms))];
+    params.extend(keys.iter().map(|key| Param::Bytes(Bytes::copy_from_slice(key))));
+    Statement::new(sql, params)
+}
+
 fn text(text: &str) -> Param {
     Param::Bytes(Bytes::copy_from_slice(text.as_bytes()))
 }
@@ -147,6 +167,8 @@ mod tests {
             forget_expiries(&table, &[&key, &key]),
             next_expiry(&table),
             expired(&table, 1, 10),
+            remembered_of(&table),
+            expired_among(&table, 1, &[b"a".to_vec(), b"b".to_vec()]),
         ] {
             let placeholders = statement.sql.matches('?').count();
             assert_eq!(placeholders, statement.params.len(), "{}", statement.sql);

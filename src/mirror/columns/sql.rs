@@ -24,7 +24,6 @@ const PARAM_BYTES: usize = 12;
 
 impl Columns {
     /// All columns, each behind `prefix` (such as `t.`), as [`Columns::value_of`] reads them.
-    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn select_list(&self, prefix: &str) -> String {
         list(&self.columns, prefix)
     }
@@ -42,7 +41,6 @@ impl Columns {
     }
 
     /// All columns of these rows, as far as they stand.
-    #[allow(dead_code, reason = "whoever reads rows back comes to need it")]
     pub(in crate::mirror) fn rows(&self, keys: &[&[Param]]) -> Statement {
         self.at(&format!("SELECT {} FROM", self.select_list("")), keys)
     }
@@ -151,7 +149,8 @@ impl Columns {
         Statement::new(format!("SELECT 1 FROM `{}` LIMIT 1", self.name), [])
     }
 
-    fn at(&self, what: &str, keys: &[&[Param]]) -> Statement {
+    /// `what`, of the rows with these keys.
+    pub(super) fn at(&self, what: &str, keys: &[&[Param]]) -> Statement {
         let mut one = String::new();
         for (at, column) in self.key_columns().enumerate() {
             let and = if at == 0 { "" } else { " AND " };
@@ -239,7 +238,8 @@ pub(in crate::mirror) fn placeholder(column: &Column) -> String {
     }
 }
 
-fn name_of(column: &Column) -> String {
+/// Its name, quoted.
+pub(super) fn name_of(column: &Column) -> String {
     quoted(&column.name)
 }
 

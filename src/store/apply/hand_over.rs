@@ -7,7 +7,7 @@
 
 use super::{Stands, Transaction, codec, context_of_a_write};
 use crate::{
-    model::{Heads, Hlc, Knowledge, Origin, Row, Version},
+    model::{Heads, Hlc, Knowledge, Row, Version},
     store::{
         HandOver, HandOverError, HandOverReport, HandedRow, Receipt, StoreError,
         handover::Spans,
@@ -95,8 +95,8 @@ impl Transaction<'_> {
         let (version, _) = self.put_own((place.clone(), spot), &row.table, write, &local, &writers);
         // As after a merge: what this store knows is more than the writer did.
         known.seen = known.seen.max(writers.seen);
-        let known = said_by(&known, self.origin);
-        if known != said_by(&writers, self.origin) {
+        let known = self.said_of(&known);
+        if known != self.said_of(&writers) {
             self.batch.put(Space::Known, &place, &codec::known_value(&known));
         }
         if let Some(body) = local.into_body() {
@@ -117,16 +117,18 @@ impl Transaction<'_> {
         }
     }
 
+    /// As a row of this store would say it.
+    fn said_of(&self, known: &Knowledge) -> Knowledge {
+        let came_late = |origin, hlc| self.cluster.members.came_late(origin, hlc);
+        let context = context_of_a_write(known, self.origin, came_late);
+        Knowledge { seen: known.seen, context }
+    }
+
     /// Whether the database had this version of the row, or a later one that replaced it there.
     fn was_seen(&self, version: Version, row: &HandedRow, sight: &Sight<'_>) -> bool {
         let is_its_own = version.origin == self.origin && sight.spans.includes(version.hlc);
         is_its_own || (sight.heads.includes(version) && !row.missed.contains(&version))
     }
-}
-
-/// As a row of `own` would say it.
-fn said_by(known: &Knowledge, own: Origin) -> Knowledge {
-    Knowledge { seen: known.seen, context: context_of_a_write(known, own) }
 }
 
 /// Of what is known of a key here, what the database had: no more than its heads say, and nothing from a
