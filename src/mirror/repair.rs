@@ -11,13 +11,14 @@
 //! transactions, so that only one writes. The rows are read after the last of those, so none is older
 //! than what the session wrote; the checkpoint stays where it is.
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
     error::MirrorError,
     mapping::by_table,
     session::{Session, read},
-    statement,
+    statement::{Param, Statement, repeat},
     upkeep::gone,
 };
 use crate::model::{Key, Row, TableName, Version};
@@ -102,8 +103,20 @@ impl Session<'_> {
         // MySQL refuses to look for bytes that are no text; no such row stands there.
         let keys: Vec<_> =
             keys.iter().filter(|key| !is_text || str::from_utf8(key).is_ok()).collect();
-        let removal = (!keys.is_empty()).then(|| statement::remove(table, exact, &keys));
+        let removal = (!keys.is_empty()).then(|| remove(table, exact, &keys));
         let position = self.position.clone();
         self.apply_after(removal, by_table(rows), position).await
     }
+}
+
+/// Deletes rows, whatever stands there.
+fn remove(table: &TableName, exact: bool, keys: &[&Vec<u8>]) -> Statement {
+    let one =
+        if exact { "k = ?" } else { "(k = ? AND CAST(CONVERT(k USING utf8mb4) AS BINARY) = ?)" };
+    let mut sql = format!("DELETE FROM `{table}` WHERE ");
+    repeat(&mut sql, one, " OR ", keys.len());
+    let bytes = |key: &[u8]| Param::Bytes(Bytes::copy_from_slice(key));
+    let times = if exact { 1 } else { 2 };
+    let params = keys.iter().flat_map(|key| std::iter::repeat_n(bytes(key), times));
+    Statement::new(sql, params.collect::<Vec<_>>())
 }

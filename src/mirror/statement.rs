@@ -222,11 +222,6 @@ pub(super) fn checkpoint() -> Statement {
     )
 }
 
-/// Up to where MySQL has all rows, as it says.
-pub(super) fn heads() -> Statement {
-    Statement::new("SELECT heads FROM _lastword_mirror WHERE id = 1", [])
-}
-
 /// The first checkpoint of a database.
 pub(super) fn found(origin: Origin, now_ms: u64) -> Statement {
     Statement::new(
@@ -343,18 +338,6 @@ pub(super) fn delete(table: &TableName, exact: bool, dead: &[Dead]) -> Statement
         params.extend([hlc.clone(), hlc, version.origin.into()]);
     }
     Statement::new(sql, params)
-}
-
-/// Deletes rows, whatever stands there.
-pub(super) fn remove(table: &TableName, exact: bool, keys: &[&Vec<u8>]) -> Statement {
-    let one =
-        if exact { "k = ?" } else { "(k = ? AND CAST(CONVERT(k USING utf8mb4) AS BINARY) = ?)" };
-    let mut sql = format!("DELETE FROM `{table}` WHERE ");
-    repeat(&mut sql, one, " OR ", keys.len());
-    let bytes = |key: &[u8]| Param::Bytes(Bytes::copy_from_slice(key));
-    let times = if exact { 1 } else { 2 };
-    let params = keys.iter().flat_map(|key| std::iter::repeat_n(bytes(key), times));
-    Statement::new(sql, params.collect::<Vec<_>>())
 }
 
 /// Which keys stand in the table, or others that MySQL takes for equal.

@@ -39,6 +39,8 @@ use crate::{
 /// Between two looks at a row, at first and at most.
 const AGAIN_MIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// Up to where MySQL has all rows, as it says.
+const HEADS: &str = "SELECT heads FROM _lastword_mirror WHERE id = 1";
 /// What cannot be told within this time is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -256,7 +258,7 @@ impl Check<'_> {
     }
 
     async fn checkpoint(&mut self) -> Result<Heads, Failed> {
-        let rows = self.mysql.rows(statement::heads()).await?;
+        let rows = self.mysql.rows(HEADS).await?;
         let heads = rows.first().and_then(|row| Heads::from_bytes(row.first()?.as_deref()?));
         Ok(heads.ok_or(MirrorError::Damaged("_lastword_mirror"))?)
     }
