@@ -190,13 +190,15 @@ impl Session<'_> {
                 Err(reason) => return Ok(Err(reason)),
             },
         };
-        let columns = match Columns::of(table.as_str(), &facts, setting) {
+        let mut columns = match Columns::of(table.as_str(), &facts, setting) {
             Ok(columns) => columns,
             Err(reason) => return Ok(Err(reason)),
         };
-        if !columns.unguarded.is_empty() {
+        // Those of a captured table the capture guards: of two at once, one would change their order.
+        if !columns.unguarded.is_empty() && !setting.capture {
             guard_triggers(&mut self.mysql, table, &columns.unguarded).await?;
         }
+        columns.unguarded.clear();
         if setting.capture
             && let Some(reason) = self.capture_lacks(table)
         {
