@@ -8,6 +8,7 @@
 //! Each command is a module with `Args` (the flags, their help, an example) and `Args::run`. To add
 //! one, write its module and add its line to the list below. Nothing else prints.
 
+mod adopt;
 mod bench;
 mod compact;
 mod config;
@@ -33,6 +34,7 @@ mod status;
 mod status_json;
 mod status_text;
 mod sync;
+mod take_in;
 mod value;
 mod verify;
 
@@ -87,6 +89,7 @@ commands! {
     Conflicts => conflicts,
     Export => export,
     Import => import,
+    Adopt => adopt,
     Sync => sync,
     Config => config,
     Member => member,

@@ -11,6 +11,7 @@
 //!                     |     columns/: rows as JSON objects, the SQL of such tables
 //!                     |     in_hand.rs: rows that applications write, too
 //!                     `-- upkeep.rs: expired rows, rows set aside, idle heads
+//! capture/: what applications write; adopt/: which rows are right where both sides have some
 //! ```
 //!
 //! A mirror goes on from what MySQL says, never from what it remembers: each session begins with
@@ -22,6 +23,7 @@
 //! refuses stands in `_lastword_rejected` instead, with the reason. MySQL that is away, slow or
 //! read-only costs the mirror time, and the node nothing.
 
+mod adopt;
 mod apply;
 mod capture;
 mod column_rows;

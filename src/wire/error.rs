@@ -10,7 +10,9 @@ use tonic::{Code, Status};
 
 use super::limits::{Grouped, RequestError};
 use crate::{
-    node::{CarryError, MemberError, ReadError, RestoreError, VerifyError, WriteError},
+    node::{
+        CarryError, CommandError, MemberError, ReadError, RestoreError, VerifyError, WriteError,
+    },
     store::{RefusedError, StoreError},
 };
 
@@ -188,6 +190,16 @@ impl From<VerifyError> for Status {
             VerifyError::LinkLost(_)
             | VerifyError::RefusedByPeer { .. }
             | VerifyError::Violation(_) => Code::Aborted,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<CommandError> for Status {
+    fn from(error: CommandError) -> Status {
+        let code = match error {
+            CommandError::NotRunning | CommandError::Refused(_) => Code::FailedPrecondition,
+            CommandError::Interrupted => Code::Aborted,
         };
         Status::new(code, error.to_string())
     }

@@ -7,7 +7,7 @@
 //! Several entries of a row are one write: the row as it stands. Earlier ones were overwritten by the same
 //! site before anyone else could see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     own,
@@ -18,7 +18,7 @@ use crate::{
     mirror::{
         columns::Columns,
         error::MirrorError,
-        mysql::{Cell, number},
+        mysql::{Cell, number, text},
         statement::in_powers_of_two,
         tables::facts_of,
     },
@@ -50,17 +50,21 @@ struct Written {
 }
 
 impl Session<'_> {
-    /// Hands over what waits in these tables, or the first part of it; gives how many rows that was.
-    pub(super) async fn hand_over(&mut self, due: &[usize]) -> Result<usize, MirrorError> {
+    /// Hands over what waits in these tables, or the first part of it; gives how many rows that was, and the
+    /// tables that are left: what MySQL has of the store is another matter there.
+    pub(super) async fn hand_over(
+        &mut self,
+        due: &[usize],
+    ) -> Result<(usize, Vec<usize>), MirrorError> {
         self.mysql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         self.mysql.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
-        let heads = self.mysql.rows(own::CHECKPOINT).await?;
-        let heads = heads
-            .first()
-            .and_then(|row| Heads::from_bytes(row.get(1)?.as_deref()?))
-            .ok_or(MirrorError::Damaged("_lastword_mirror"))?;
+        let sights = self.sights(due).await?;
+        let heads = sights.first().cloned().unwrap_or_default();
+        let (now, later): (Vec<_>, Vec<_>) =
+            due.iter().zip(&sights).partition(|(_, sight)| **sight == heads);
+        let later = later.into_iter().map(|(&at, _)| at).collect();
         let mut reads = Vec::new();
-        for &at in due {
+        for &(&at, _) in &now {
             match self.read(at).await? {
                 Ok(read) => {
                     self.tables[at].held_up = None;
@@ -84,12 +88,14 @@ impl Session<'_> {
         let mut rows = Vec::new();
         for (at, read) in reads {
             let Ok(found) = &self.tables[at].found else { continue };
+            let some = read.entries.len() as u64;
             entries.add(found.outbox.name(), read.entries);
             self.tables[at].rows += read.rows.len() as u64;
+            self.tables[at].pending = self.tables[at].pending.saturating_sub(some);
             rows.extend(read.rows);
         }
         if entries.is_empty() {
-            return Ok(0);
+            return Ok((0, later));
         }
         let found = rows.len();
         let number = self.handed + 1;
@@ -102,12 +108,33 @@ impl Session<'_> {
         };
         self.report.handed_over(&report);
         self.done(&entries, report.written > 0).await?;
-        Ok(found)
+        Ok((found, later))
+    }
+
+    /// What MySQL has of the store in each of these tables: what the checkpoint says, or, where rows were passed
+    /// over since, what it said before; of one that the mirror never filled, nothing.
+    async fn sights(&mut self, tables: &[usize]) -> Result<Vec<Heads>, MirrorError> {
+        let damaged = || MirrorError::Damaged("_lastword_mirror");
+        let heads = |cell: &Cell| Heads::from_bytes(cell.as_deref()?);
+        let rows = self.mysql.rows(own::CHECKPOINT).await?;
+        let checkpoint = rows.first().and_then(|row| heads(row.get(1)?)).ok_or_else(damaged)?;
+        let mut filled = HashMap::new();
+        for row in self.mysql.rows(own::FILLED).await? {
+            let [name, is_filled, before] = &row[..] else { continue };
+            let sight = match (number(is_filled), before) {
+                (Some(1), _) => checkpoint.clone(),
+                (_, None) => Heads::new(),
+                (_, before) => heads(before).ok_or_else(damaged)?,
+            };
+            filled.insert(text(name), sight);
+        }
+        let sight = |&at: &usize| filled.get(self.tables[at].name.as_str()).cloned();
+        Ok(tables.iter().map(|at| sight(at).unwrap_or_default()).collect())
     }
 
     /// What waits in a table; or why it cannot be told.
     async fn read(&mut self, at: usize) -> Result<Result<Read, String>, MirrorError> {
-        let Session { mysql, tables, config, .. } = self;
+        let Session { mysql, tables, config, is_drained, .. } = self;
         let table = &tables[at];
         let Ok(Found { columns, outbox, .. }) = &table.found else {
             return Ok(Ok(Read::default()));
@@ -117,11 +144,15 @@ impl Session<'_> {
             Ok(written) => written,
             Err(reason) => return Ok(Err(format!("table {}: {reason}", table.name))),
         };
+        if written.values().map(|written| written.entries.len()).sum::<usize>() >= ENTRIES_MAX {
+            *is_drained = false;
+        }
         let mut read = Read::default();
         let all: Vec<(Key, Written)> = written.into_iter().collect();
         let mut bytes = 0;
         for some in all.chunks(ROWS_MAX) {
             if bytes > BYTES_MAX {
+                *is_drained = false;
                 break;
             }
             let last: Vec<u64> = some

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Report,
+    adopting::{Adoption, Asking},
     outbox::{self, Outbox},
     own::{self, State},
     receipt::Entries,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     mirror::{
         Config, TableSetting,
+        adopt::Progress,
         columns::Columns,
         error::MirrorError,
         mysql::{Connection, number, text},
@@ -58,6 +60,10 @@ pub(super) struct Session<'c> {
     pub(super) handed: u64,
     /// The tables, each with what becomes of it.
     pub(super) tables: Vec<Table>,
+    /// The last look left nothing behind.
+    pub(super) is_drained: bool,
+    /// A comparison under way.
+    pub(super) adoption: Option<Adoption>,
 }
 
 /// A table that is to be captured.
@@ -72,6 +78,8 @@ pub(super) struct Table {
     pub(super) rows: u64,
     /// Entries that wait.
     pub(super) pending: u64,
+    /// About how many rows it has, while they are taken in.
+    pub(super) rows_about: u64,
 }
 
 /// A table that is captured, or waits for somebody.
@@ -81,8 +89,12 @@ pub(super) struct Found {
     pub(super) state: State,
     /// Why it waits.
     pub(super) reason: String,
-    /// Up to which key its rows are touched.
+    /// Up to which key its rows are touched, or compared.
     pub(super) touched: Option<Vec<u8>>,
+    /// How many rows are touched.
+    pub(super) taken_in: u64,
+    /// How they are compared, or were.
+    pub(super) adopt: Option<Progress>,
 }
 
 impl Table {
@@ -102,7 +114,17 @@ impl<'c> Session<'c> {
         let mut mysql = Connection::open(config).await?;
         // What is deleted must be what stands there now, not what a snapshot shows.
         mysql.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(Session { node, config, report, mysql, epoch: 0, handed: 0, tables: Vec::new() })
+        Ok(Session {
+            node,
+            config,
+            report,
+            mysql,
+            epoch: 0,
+            handed: 0,
+            tables: Vec::new(),
+            is_drained: true,
+            adoption: None,
+        })
     }
 
     /// Takes the capture over and goes on with it. Ends with an error.
@@ -122,7 +144,9 @@ impl<'c> Session<'c> {
                 self.report.runs(&self.tables);
                 checked = Instant::now();
             }
-            let touched = self.touch_some().await?;
+            // So that the outbox never holds much more than applications write.
+            let touched =
+                self.is_drained && (self.touch_some().await? || self.adopt_some().await?);
             if touched {
                 self.report.runs(&self.tables);
             }
@@ -131,17 +155,23 @@ impl<'c> Session<'c> {
                 last_found = Instant::now();
             }
             // More waits, surely.
-            if (touched || found >= FOUND_MANY) && commands.is_empty() {
+            if (touched || !self.is_drained || found >= FOUND_MANY) && commands.is_empty() {
                 continue;
             }
             let quiet = last_found.elapsed() >= QUIET_AFTER;
             tokio::select! {
                 () = sleep(if quiet { LOOK_EVERY_QUIET } else { LOOK_EVERY }) => {}
                 Some(command) = commands.recv() => {
-                    let CaptureCommand::Refresh { table, answer } = command;
-                    let done = self.refresh(&table).await?;
-                    // Who asked may have gone.
-                    let _ = answer.send(done);
+                    match command {
+                        CaptureCommand::Refresh { table, answer } => {
+                            let done = self.refresh(&table).await?;
+                            // Who asked may have gone.
+                            let _ = answer.send(done);
+                        }
+                        CaptureCommand::Adopt { options, progress, answer } => {
+                            self.begin_adoption(options, Asking { progress, answer }).await?;
+                        }
+                    }
                     self.report.runs(&self.tables);
                 }
             }
@@ -256,7 +286,10 @@ impl<'c> Session<'c> {
             .filter_map(|&at| self.tables[at].found.as_ref().ok())
             .map(|found| &found.outbox)
             .collect();
-        let Some(look) = outbox::look(&outboxes) else { return Ok(0) };
+        let Some(look) = outbox::look(&outboxes) else {
+            self.is_drained = true;
+            return Ok(0);
+        };
         let due: Vec<usize> = self
             .mysql
             .rows(look)
@@ -264,10 +297,14 @@ impl<'c> Session<'c> {
             .iter()
             .filter_map(|row| captured.get(usize::try_from(number(row.first()?)?).ok()?).copied())
             .collect();
-        if due.is_empty() {
-            return Ok(0);
+        self.is_drained = true;
+        let (mut due, mut found) = (due, 0);
+        while !due.is_empty() {
+            let (rows, left) = self.hand_over(&due).await?;
+            found += rows;
+            due = left;
         }
-        self.hand_over(&due).await
+        Ok(found)
     }
 
     /// The tables that are to be captured, by their settings.

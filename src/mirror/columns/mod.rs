@@ -5,6 +5,7 @@
 //! MySQL's cells  --> codec.rs --> key and JSON object          what is read
 //! key and object --> codec.rs --> parameters, or the reason    what is written
 //!                    sql.rs: the statements of one table; own.rs: those of lastword's own tables
+//!                    pieces.rs: a large table in pieces, by its keys
 //! rows of the store --> batch.rs --> written | deleted | set aside
 //! ```
 //!
@@ -20,14 +21,21 @@ mod batch;
 mod codec;
 mod kind;
 pub(super) mod own;
+mod pieces;
 mod schema;
 mod sql;
 mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
-#[cfg(test)]
 pub(super) use kind::Kind;
 #[cfg(test)]
 pub(super) use schema::Absent;
 pub(super) use schema::{Column, Columns};
 pub(super) use sql::{create, placeholder, rows_that_fit};
+
+/// A table of these columns.
+#[cfg(test)]
+pub(super) fn test_columns(table: &str, columns: &[(&str, &str)], key: &[&str]) -> Columns {
+    let facts = schema::tests::facts(columns, key);
+    Columns::of(table, &facts, &super::table_setting::TableSetting::default()).unwrap()
+}

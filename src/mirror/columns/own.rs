@@ -20,6 +20,7 @@ pub(in crate::mirror) const OWN_TABLES: [(&str, &str); 2] = [
         "CREATE TABLE IF NOT EXISTS _lastword_columns (\
          tbl VARBINARY(64) NOT NULL PRIMARY KEY, \
          filled TINYINT UNSIGNED NOT NULL COMMENT '0: rows may be missing, it is filled anew', \
+         heads MEDIUMBLOB NULL COMMENT 'where filled is 0: what of the store it has; NULL: nothing', \
          definition MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'its columns when it was \
          filled') ENGINE=InnoDB",
     ),
@@ -53,15 +54,22 @@ pub(in crate::mirror) fn remember(
     definition: &str,
 ) -> Statement {
     Statement::new(
+        // In this order: what is told of `heads` depends on what `filled` was.
         "INSERT INTO _lastword_columns (tbl, filled, definition) VALUES (?, ?, ?) \
-         ON DUPLICATE KEY UPDATE filled = VALUES(filled), definition = VALUES(definition)",
+         ON DUPLICATE KEY UPDATE heads = IF(filled = 1 AND VALUES(filled) = 0, \
+         (SELECT heads FROM _lastword_mirror WHERE id = 1), heads), \
+         filled = VALUES(filled), definition = VALUES(definition)",
         [table.into(), Param::Number(is_filled.into()), text(definition)],
     )
 }
 
-/// Takes note that a table is to be filled anew, if it is remembered.
+/// Takes note that a table is to be filled anew, if it is remembered, and of what it has.
 pub(in crate::mirror) fn unfill(table: &TableName) -> Statement {
-    Statement::new("UPDATE _lastword_columns SET filled = 0 WHERE tbl = ?", [table.into()])
+    Statement::new(
+        "UPDATE _lastword_columns SET heads = IF(filled = 1, \
+         (SELECT heads FROM _lastword_mirror WHERE id = 1), heads), filled = 0 WHERE tbl = ?",
+        [table.into()],
+    )
 }
 
 /// Forgets a table.
