@@ -48,17 +48,17 @@ fn rows(items: &[(i32, &str, &str)], lines: &[(i32, &str, i64)]) -> String {
 }
 
 /// Both databases loaded; fra has taken its rows in, and nyc, which has rows of its own, has had them.
-fn diverged(fra: &str, nyc: &str) -> Pair {
+fn diverged(tables: &[&str], fra: &str, nyc: &str) -> Pair {
     let mut pair = Pair::start("shop", &[SHOP, fra], &[SHOP, nyc]);
     pair.sites[0].node.restart();
-    for table in ["items", "stock"] {
+    for table in tables {
         let url = pair.sites[0].node.url();
         let taken_in = json(&done(&at(&url, &["import", "--mysql", table, "--json"])));
-        assert_eq!(taken_in["table"], table);
+        assert_eq!(taken_in["table"], **table);
     }
     pair.sites[1].node.restart();
     pair.sites[1].node.wait_ready();
-    for table in ["items", "stock"] {
+    for table in tables {
         waits(&pair, table);
     }
     pair
@@ -125,7 +125,7 @@ fn what_has_diverged_becomes_one_row_by_row() {
     ];
     let fra_lines = [(1, "x", 5), (1, "y", 5), (2, "x", 9), (10, "z", 1)];
     let nyc_lines = [(1, "x", 5), (1, "y", 6), (2, "x", 8), (3, "only", 1)];
-    let pair = diverged(&rows(&fra, &fra_lines), &rows(&nyc, &nyc_lines));
+    let pair = diverged(&["items", "stock"], &rows(&fra, &fra_lines), &rows(&nyc, &nyc_lines));
     let before = pair.sites[1].mariadb.sql("shop", "SELECT * FROM items ORDER BY id");
 
     // Looking changes nothing, and says how it is.
@@ -231,7 +231,7 @@ fn applications_that_write_and_a_node_that_is_killed_meanwhile_lose_nothing() {
                FROM seq_1_to_10000";
     let nyc = "INSERT INTO items SELECT seq, IF(seq % 3, CONCAT('fra ', seq), 'nyc'), \
                '2024-02-29 12:00:00.000' + INTERVAL seq % 2 SECOND FROM seq_2001_to_12000";
-    let mut pair = diverged(fra, nyc);
+    let mut pair = diverged(&["items"], fra, nyc);
     let looked = adopt(&pair, "items", &["--newer-by", "updated_at"]);
     let [only_mysql, only_store, equal, different, mysql_wins, store_wins, _] = numbers(&looked);
     assert_eq!([only_mysql, only_store, equal + different], [2_000, 2_000, 8_000]);
@@ -249,7 +249,8 @@ fn applications_that_write_and_a_node_that_is_killed_meanwhile_lose_nothing() {
             .unwrap();
         let before = compared(&pair);
         until("some rows to be compared", LIMIT, || {
-            (state(&pair, "items") != "adopt" || compared(&pair) != before).then_some(())
+            let is_on = state(&pair, "items") == "on";
+            (is_on || compared(&pair) != before).then_some(())
         });
         assert_eq!((&*state(&pair, "items"), pair.sites[1].node.try_wait()), ("adopt", None));
         pair.sites[1].node.kill9();
@@ -349,7 +350,7 @@ fn a_large_table_is_taken_in_while_its_application_writes() {
     let refused = |arguments: &[&str]| complaint(&at(&node.url(), arguments), 1);
     let says = refused(&["import", "--mysql", "stock"]);
     assert!(
-        says.contains("set [[table]] name = \"lines\"") && says.contains("capture = true"),
+        says.contains("set [[table]] name = \"stock\"") && says.contains("capture = true"),
         "{says}"
     );
     let says = refused(&["adopt", "--table", "items"]);
@@ -360,5 +361,5 @@ fn a_large_table_is_taken_in_while_its_application_writes() {
     let says = complaint(&at(&without.url(), &["import", "--mysql", "items"]), 1);
     assert!(says.contains("set mysql, and capture = true in a [[table]]"), "{says}");
     let neither = complaint(&at(&without.url(), &["import"]), 2);
-    assert!(neither.contains("--mysql"), "{neither}");
+    assert!(neither.contains("<FILE>"), "{neither}");
 }
