@@ -120,7 +120,7 @@ impl Session<'_> {
         table: &TableName,
         reason: String,
     ) -> Result<(), MirrorError> {
-        self.mysql.execute(own::unfill(table)).await?;
+        self.mysql.execute(own::unfill(table, &self.position)).await?;
         self.columns.remove(table);
         let before = self.waiting.insert(table.to_string(), reason.clone());
         if before.as_ref() != Some(&reason) {
@@ -208,7 +208,12 @@ impl Session<'_> {
                 false
             }
         };
-        self.mysql.execute(own::remember(table, is_filled, &definition)).await?;
+        if is_new {
+            // The one that was remembered is gone, with its rows.
+            self.mysql.execute(own::forget(table)).await?;
+        }
+        let remember = own::remember(table, is_filled, &definition, &self.position);
+        self.mysql.execute(remember).await?;
         let filling = if is_filled { Filling::Done } else { Filling::Behind(None) };
         Ok(Ok(ColumnTable {
             columns: Arc::new(columns),

@@ -79,7 +79,7 @@ impl Session<'_> {
         let definition = of_table.columns.definition();
         of_table.filling = Filling::Done;
         self.begin(&self.position.clone()).await?;
-        self.mysql.execute(own::remember(table, true, &definition)).await?;
+        self.mysql.execute(own::remember(table, true, &definition, &self.position)).await?;
         self.commit(self.position.clone()).await?;
         self.report.rescans(None);
         tracing::info!(%table, "the table is filled");

@@ -105,9 +105,6 @@ pub(super) fn fence(epoch: u64, handed: u64) -> Statement {
 /// What MySQL has of the store, and whose mirror it is.
 pub(super) const CHECKPOINT: &str = "SELECT origin, heads FROM _lastword_mirror WHERE id = 1";
 
-/// What MySQL has of the store in the tables that lack rows: name, filled, heads.
-pub(super) const FILLED: &str = "SELECT tbl, filled, heads FROM _lastword_columns";
-
 /// The captured tables: name, state, definition, up to where it is touched, how far that is.
 pub(super) const CAPTURED: &str =
     "SELECT tbl, state, definition, touched, progress FROM _lastword_captured";
@@ -170,6 +167,16 @@ pub(super) fn rows_about(table: &str) -> Statement {
 pub(super) fn is_known(table: &str) -> Statement {
     Statement::new(
         "SELECT 1 FROM _lastword_columns WHERE tbl = ?",
+        [Param::Bytes(table.to_owned().into())],
+    )
+}
+
+/// Up to where MySQL is not behind, in general, and in this table where it is not filled: heads, filled, heads
+/// of the table.
+pub(super) fn heads_of(table: &str) -> Statement {
+    Statement::new(
+        "SELECT m.heads, c.filled, c.heads FROM _lastword_mirror m LEFT JOIN _lastword_columns c \
+         ON c.tbl = ? WHERE m.id = 1",
         [Param::Bytes(table.to_owned().into())],
     )
 }

@@ -7,10 +7,9 @@
 //! Several entries of a row are one write: the row as it stands. Earlier ones were overwritten by the same
 //! site before anyone else could see them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{
-    own,
     receipt::Entries,
     session::{Found, Session},
 };
@@ -18,7 +17,7 @@ use crate::{
     mirror::{
         columns::Columns,
         error::MirrorError,
-        mysql::{Cell, number, text},
+        mysql::{Cell, number},
         statement::in_powers_of_two,
         tables::facts_of,
     },
@@ -50,21 +49,28 @@ struct Written {
 }
 
 impl Session<'_> {
-    /// Hands over what waits in these tables, or the first part of it; gives how many rows that was, and the
-    /// tables that are left: what MySQL has of the store is another matter there.
-    pub(super) async fn hand_over(
-        &mut self,
-        due: &[usize],
-    ) -> Result<(usize, Vec<usize>), MirrorError> {
+    /// Hands over what waits in these tables, or the first part of it; gives how many rows that was.
+    ///
+    /// A table that is not filled is handed over by itself: what an application saw there is another
+    /// moment's of the store.
+    pub(super) async fn hand_over(&mut self, due: &[usize]) -> Result<usize, MirrorError> {
         self.mysql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         self.mysql.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
-        let sights = self.sights(due).await?;
-        let heads = sights.first().cloned().unwrap_or_default();
-        let (now, later): (Vec<_>, Vec<_>) =
-            due.iter().zip(&sights).partition(|(_, sight)| **sight == heads);
-        let later = later.into_iter().map(|(&at, _)| at).collect();
+        let mut heads = Heads::new();
+        let mut now: Vec<usize> = Vec::new();
+        for &at in due {
+            let name = self.tables[at].name.clone();
+            let of_table = self.heads_of(&name).await?;
+            if now.is_empty() {
+                heads = of_table;
+            } else if heads != of_table {
+                self.is_drained = false;
+                continue;
+            }
+            now.push(at);
+        }
         let mut reads = Vec::new();
-        for &(&at, _) in &now {
+        for &at in &now {
             match self.read(at).await? {
                 Ok(read) => {
                     self.tables[at].held_up = None;
@@ -95,7 +101,7 @@ impl Session<'_> {
             rows.extend(read.rows);
         }
         if entries.is_empty() {
-            return Ok((0, later));
+            return Ok(0);
         }
         let found = rows.len();
         let number = self.handed + 1;
@@ -108,28 +114,7 @@ impl Session<'_> {
         };
         self.report.handed_over(&report);
         self.done(&entries, report.written > 0).await?;
-        Ok((found, later))
-    }
-
-    /// What MySQL has of the store in each of these tables: what the checkpoint says, or, where rows were passed
-    /// over since, what it said before; of one that the mirror never filled, nothing.
-    async fn sights(&mut self, tables: &[usize]) -> Result<Vec<Heads>, MirrorError> {
-        let damaged = || MirrorError::Damaged("_lastword_mirror");
-        let heads = |cell: &Cell| Heads::from_bytes(cell.as_deref()?);
-        let rows = self.mysql.rows(own::CHECKPOINT).await?;
-        let checkpoint = rows.first().and_then(|row| heads(row.get(1)?)).ok_or_else(damaged)?;
-        let mut filled = HashMap::new();
-        for row in self.mysql.rows(own::FILLED).await? {
-            let [name, is_filled, before] = &row[..] else { continue };
-            let sight = match (number(is_filled), before) {
-                (Some(1), _) => checkpoint.clone(),
-                (_, None) => Heads::new(),
-                (_, before) => heads(before).ok_or_else(damaged)?,
-            };
-            filled.insert(text(name), sight);
-        }
-        let sight = |&at: &usize| filled.get(self.tables[at].name.as_str()).cloned();
-        Ok(tables.iter().map(|at| sight(at).unwrap_or_default()).collect())
+        Ok(found)
     }
 
     /// What waits in a table; or why it cannot be told.

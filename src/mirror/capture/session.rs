@@ -60,6 +60,8 @@ pub(super) struct Session<'c> {
     pub(super) handed: u64,
     /// The tables, each with what becomes of it.
     pub(super) tables: Vec<Table>,
+    /// Which of those that are due comes first.
+    turn: usize,
     /// The last look left nothing behind.
     pub(super) is_drained: bool,
     /// A comparison under way.
@@ -122,6 +124,7 @@ impl<'c> Session<'c> {
             epoch: 0,
             handed: 0,
             tables: Vec::new(),
+            turn: 0,
             is_drained: true,
             adoption: None,
         })
@@ -290,7 +293,7 @@ impl<'c> Session<'c> {
             self.is_drained = true;
             return Ok(0);
         };
-        let due: Vec<usize> = self
+        let mut due: Vec<usize> = self
             .mysql
             .rows(look)
             .await?
@@ -298,13 +301,13 @@ impl<'c> Session<'c> {
             .filter_map(|row| captured.get(usize::try_from(number(row.first()?)?).ok()?).copied())
             .collect();
         self.is_drained = true;
-        let (mut due, mut found) = (due, 0);
-        while !due.is_empty() {
-            let (rows, left) = self.hand_over(&due).await?;
-            found += rows;
-            due = left;
+        if due.is_empty() {
+            return Ok(0);
         }
-        Ok(found)
+        // Each is the first in its turn.
+        self.turn = (self.turn + 1) % due.len();
+        due.rotate_left(self.turn);
+        self.hand_over(&due).await
     }
 
     /// The tables that are to be captured, by their settings.

@@ -25,12 +25,12 @@ use crate::{
         adopt::Progress,
         columns::Columns,
         error::MirrorError,
-        mysql::{Connection, number, text},
+        mysql::{Cell, Connection, number, text},
         session::read,
         shape::TableFacts,
         tables::{TABLES_ASKED_MAX, facts_of},
     },
-    model::TableName,
+    model::{Heads, TableName},
     store::ScanRange,
 };
 
@@ -319,6 +319,21 @@ impl Session<'_> {
         self.mysql.execute(own::note(name.as_str(), State::Touch, &definition)).await?;
         self.check_tables().await?;
         Ok(Ok(()))
+    }
+
+    /// Up to where MySQL is not behind in this table.
+    pub(super) async fn heads_of(&mut self, table: &TableName) -> Result<Heads, MirrorError> {
+        let rows = self.mysql.rows(own::heads_of(table.as_str())).await?;
+        let heads = |cell: &Cell| match cell.as_deref() {
+            None => Some(Heads::new()),
+            Some(bytes) => Heads::from_bytes(bytes),
+        };
+        let read = rows.first().and_then(|row| match &row[..] {
+            [of_all, filled, ..] if number(filled) == Some(1) => heads(of_all),
+            [_, _, of_table] => heads(of_table),
+            _ => None,
+        });
+        read.ok_or(MirrorError::Damaged("_lastword_mirror"))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         mapping::datetime,
         statement::{Param, Statement, repeat},
     },
-    model::{Key, TableName},
+    model::{Heads, Key, TableName},
 };
 
 /// The tables, by name.
@@ -20,7 +20,8 @@ pub(in crate::mirror) const OWN_TABLES: [(&str, &str); 2] = [
         "CREATE TABLE IF NOT EXISTS _lastword_columns (\
          tbl VARBINARY(64) NOT NULL PRIMARY KEY, \
          filled TINYINT UNSIGNED NOT NULL COMMENT '0: rows may be missing, it is filled anew', \
-         heads MEDIUMBLOB NULL COMMENT 'where filled is 0: what of the store it has; NULL: nothing', \
+         heads MEDIUMBLOB NULL COMMENT 'where filled is 0: up to where it is not behind; NULL: it \
+         may lack any row', \
          definition MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL COMMENT 'its columns when it was \
          filled') ENGINE=InnoDB",
     ),
@@ -47,28 +48,33 @@ pub(in crate::mirror) fn remembered() -> Statement {
     Statement::new("SELECT tbl, filled, definition FROM _lastword_columns", [])
 }
 
-/// Remembers a table with these columns.
+/// Remembers a table with these columns. One that was filled, and is not any more, has every row of the
+/// store up to `heads`.
 pub(in crate::mirror) fn remember(
     table: &TableName,
     is_filled: bool,
     definition: &str,
+    heads: &Heads,
 ) -> Statement {
     Statement::new(
-        // In this order: what is told of `heads` depends on what `filled` was.
         "INSERT INTO _lastword_columns (tbl, filled, definition) VALUES (?, ?, ?) \
-         ON DUPLICATE KEY UPDATE heads = IF(filled = 1 AND VALUES(filled) = 0, \
-         (SELECT heads FROM _lastword_mirror WHERE id = 1), heads), \
-         filled = VALUES(filled), definition = VALUES(definition)",
-        [table.into(), Param::Number(is_filled.into()), text(definition)],
+         ON DUPLICATE KEY UPDATE heads = IF(filled = 1, ?, heads), filled = VALUES(filled), \
+         definition = VALUES(definition)",
+        [
+            table.into(),
+            Param::Number(is_filled.into()),
+            text(definition),
+            Param::Bytes(heads.to_bytes().into()),
+        ],
     )
 }
 
-/// Takes note that a table is to be filled anew, if it is remembered, and of what it has.
-pub(in crate::mirror) fn unfill(table: &TableName) -> Statement {
+/// Takes note that a table is to be filled anew, if it is remembered. Where it was filled it has every row
+/// of the store up to `heads`.
+pub(in crate::mirror) fn unfill(table: &TableName, heads: &Heads) -> Statement {
     Statement::new(
-        "UPDATE _lastword_columns SET heads = IF(filled = 1, \
-         (SELECT heads FROM _lastword_mirror WHERE id = 1), heads), filled = 0 WHERE tbl = ?",
-        [table.into()],
+        "UPDATE _lastword_columns SET heads = IF(filled = 1, ?, heads), filled = 0 WHERE tbl = ?",
+        [Param::Bytes(heads.to_bytes().into()), table.into()],
     )
 }
 
@@ -134,8 +140,8 @@ mod tests {
         for statement in [
             base_tables(),
             remembered(),
-            remember(&table, true, "x"),
-            unfill(&table),
+            remember(&table, true, "x", &Heads::new()),
+            unfill(&table, &Heads::new()),
             forget(&table),
             note_expiries(&table, &[(&key, 1), (&key, 2)]),
             forget_expiries(&table, &[&key, &key]),
