@@ -27,9 +27,12 @@ use crate::{
 };
 
 /// How many entries of a table one hand-over takes.
-const ENTRIES_MAX: usize = 1_000;
-/// How many rows are read at once.
+const ENTRIES_MAX: usize = 4_096;
+/// How many rows are read at once, where they may be large.
 const ROWS_MAX: usize = 64;
+/// And where those before took no more bytes each.
+const SMALL_ROWS_MAX: usize = 256;
+const SMALL_ROW_BYTES: usize = 4 << 10;
 /// Of a table no more rows are read once they have so many bytes.
 const BYTES_MAX: usize = 8 << 20;
 
@@ -135,7 +138,12 @@ impl Session<'_> {
         let mut read = Read::default();
         let all: Vec<(Key, Written)> = written.into_iter().collect();
         let mut bytes = 0;
-        for some in all.chunks(ROWS_MAX) {
+        let mut left = &all[..];
+        while !left.is_empty() {
+            let is_small = bytes > 0 && bytes <= SMALL_ROW_BYTES * read.rows.len();
+            let rows_max = if is_small { SMALL_ROWS_MAX } else { ROWS_MAX };
+            let (some, rest) = left.split_at(rows_max.min(left.len()));
+            left = rest;
             if bytes > BYTES_MAX {
                 *is_drained = false;
                 break;

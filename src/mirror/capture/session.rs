@@ -150,10 +150,10 @@ impl<'c> Session<'c> {
             // So that the outbox never holds much more than applications write.
             let touched =
                 self.is_drained && (self.touch_some().await? || self.adopt_some().await?);
-            if touched {
+            let found = self.look().await?;
+            if touched || found > 0 {
                 self.report.runs(&self.tables);
             }
-            let found = self.look().await?;
             if found > 0 || touched {
                 last_found = Instant::now();
             }
