@@ -6,6 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    adoption::{self, AdoptStream, TakeInStream},
     conflicts::{self, ConflictStream},
     export::{self, ExportStream},
     import,
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     node::Node,
     wire::{
+        adoption::{adopt_in, take_in_in},
         carried, conflicts as conflicts_wire,
         error::AnswerError,
         mirror_verify,
@@ -194,6 +196,26 @@ impl AdminService for Admin {
             table: conflict.loser.table.as_str().to_owned(),
             key: written.key.bytes().clone(),
         }))
+    }
+
+    type TakeTableInStream = TakeInStream;
+
+    async fn take_table_in(
+        &self,
+        request: Request<proto::TakeTableInRequest>,
+    ) -> Result<Response<TakeInStream>, Status> {
+        let table = take_in_in(&request.into_inner())?;
+        Ok(Response::new(adoption::take_in(self.node.clone(), table)))
+    }
+
+    type AdoptTableStream = AdoptStream;
+
+    async fn adopt_table(
+        &self,
+        request: Request<proto::AdoptTableRequest>,
+    ) -> Result<Response<AdoptStream>, Status> {
+        let options = adopt_in(request.into_inner())?;
+        Ok(Response::new(adoption::adopt(self.node.clone(), options)))
     }
 
     type ExportStream = ExportStream;

@@ -6,6 +6,7 @@
 //! scan.rs       a range of rows, streamed
 //! admin.rs      what operators ask
 //! verify.rs     whether a peer has the same rows; verify_mirror.rs: whether MySQL has
+//! adoption.rs   tables that were in MySQL before
 //! conflicts.rs  the conflict journal
 //! export.rs     a delta, to be carried by hand
 //! import.rs     one that was
@@ -22,6 +23,7 @@
 //! left is cut off.
 
 mod admin;
+mod adoption;
 mod bounded;
 mod bulk;
 mod conflicts;

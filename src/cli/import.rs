@@ -1,4 +1,4 @@
-//! `lastword import`: merges a delta that was carried here as a file.
+//! `lastword import`: merges a delta that was carried here as a file; or watches a MySQL table's rows come in.
 
 use std::{
     fs::File,
@@ -17,6 +17,7 @@ use super::{
     output::{json_line, print},
     servers::ServerArgs,
     status_text::rows,
+    take_in,
 };
 use crate::{
     delta_file::{Block, Reader, Summary, verify},
@@ -30,15 +31,26 @@ const PART_BYTES: usize = 128 << 10;
 /// Parts that wait to be sent.
 const PARTS_WAITING_MAX: usize = 4;
 
-/// Merge a file that lastword export wrote at another site
+/// Merge a file that lastword export wrote at another site, or take a MySQL table in
 ///
 /// The whole file is read first: one that was cut short or altered is refused before anything of it
 /// is merged. Importing a file twice does no harm. Of several servers the first is used.
+///
+/// With --mysql the rows that a captured table of the node's MySQL has become writes of its site, while
+/// applications go on writing. The node begins by itself once the table has capture = true in its
+/// [[table]], and goes on by itself; this shows how far it is, and ends when all rows are in.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  lastword import for-nyc.lwd --server http://nyc.example:7400")]
+#[command(
+    after_help = "Examples:\n  lastword import for-nyc.lwd --server http://nyc.example:7400\n  \
+                        lastword import --mysql customers"
+)]
 pub(super) struct Args {
     /// The file
-    file: PathBuf,
+    #[arg(required_unless_present = "mysql", conflicts_with = "mysql")]
+    file: Option<PathBuf>,
+    /// The table, instead of a file
+    #[arg(long, value_name = "TABLE")]
+    mysql: Option<String>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -61,11 +73,16 @@ struct Report<'a> {
 impl Args {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut client = self.server.client()?;
-        let path = self.file.clone();
+        let file = match (self.mysql, self.file) {
+            (Some(table), _) => return take_in::run(&mut client, &table, self.json).await,
+            (None, Some(file)) => file,
+            (None, None) => bail!("file: name one, or a table with --mysql"),
+        };
+        let path = file.clone();
         let checked = tokio::task::spawn_blocking(move || check(&path)).await?;
         let (header, summary) = checked?;
         let (parts, queue) = mpsc::channel(PARTS_WAITING_MAX);
-        let path = self.file.clone();
+        let path = file;
         let sending = tokio::task::spawn_blocking(move || send(&path, &parts));
         let imported = client.import(queue).await;
         // The node's reason weighs more than that nobody reads on here.

@@ -8,6 +8,7 @@
 //! Each command is a module with `Args` (the flags, their help, an example) and `Args::run`. To add
 //! one, write its module and add its line to the list below. Nothing else prints.
 
+mod adopt;
 mod bench;
 mod compact;
 mod config;
@@ -36,6 +37,7 @@ mod status_json;
 mod status_text;
 mod sync;
 mod table;
+mod take_in;
 mod value;
 mod verify;
 mod verify_mirror;
@@ -91,6 +93,7 @@ commands! {
     Conflicts => conflicts,
     Export => export,
     Import => import,
+    Adopt => adopt,
     Sync => sync,
     Config => config,
     Doctor => doctor,

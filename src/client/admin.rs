@@ -229,6 +229,43 @@ impl Client {
             .await
     }
 
+    /// How far the rows that a MySQL table had before are taken in, until they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn take_table_in(
+        &mut self,
+        table: &str,
+    ) -> Result<Parts<proto::TakeTableInResponse>, ClientError> {
+        let request = proto::TakeTableInRequest { table: table.to_owned() };
+        let stream = self
+            .nodes
+            .call(Repeat::Harmless, request, |mut node, request| async move {
+                node.admin.take_table_in(request).await
+            })
+            .await?;
+        Ok(self.parts(stream))
+    }
+
+    /// Compares a MySQL table that was there before with the store, and makes them one where told so.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn adopt_table(
+        &mut self,
+        request: proto::AdoptTableRequest,
+    ) -> Result<Parts<proto::AdoptTableResponse>, ClientError> {
+        let stream = self
+            .nodes
+            .call(Repeat::Harmful, request, |mut node, request| async move {
+                node.admin.adopt_table(request).await
+            })
+            .await?;
+        Ok(self.parts(stream))
+    }
+
     /// A delta for a site to which there is no line, part by part.
     ///
     /// # Errors

@@ -295,6 +295,7 @@ impl Session<'_> {
                 "rows of it are in MySQL and in the store, and nobody has said which are right: \
                  lastword adopt compares them"
             }
+            Some(State::Adopt) => "the rows that are there are being compared with the store's",
             Some(State::Altered | State::Broken) => {
                 "it was altered: lastword table refresh takes it as it is now"
             }

@@ -14,6 +14,7 @@
 //!                     |     in_hand.rs: rows that applications write, too; contest.rs: two for one place
 //!                     |-- upkeep.rs: expired rows, rows set aside, idle heads
 //!                     `-- repair.rs: rows that verify/ found to be other than the store's
+//! capture/: what applications write; adopt/: which rows are right where both sides have some
 //! ```
 //!
 //! A mirror goes on from what MySQL says, never from what it remembers: each session begins with
@@ -25,6 +26,7 @@
 //! refuses stands in `_lastword_rejected` instead, with the reason. MySQL that is away, slow or
 //! read-only costs the mirror time, and the node nothing.
 
+mod adopt;
 mod apply;
 mod capture;
 mod column_rows;

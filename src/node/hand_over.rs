@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Node, WriteError};
+use super::{AdoptCounts, AdoptOptions, Adopted, Node, WriteError};
 use crate::{
     model::{Heads, TableName, Version},
     store::{
@@ -37,6 +37,15 @@ pub enum CaptureCommand {
         /// Where the answer goes: the reason, where it was not done.
         answer: oneshot::Sender<Result<(), String>>,
     },
+    /// Compare the rows of a table that stand in MySQL and in the store.
+    Adopt {
+        /// Which, and what comes of it.
+        options: AdoptOptions,
+        /// Hears of each step.
+        progress: watch::Sender<AdoptCounts>,
+        /// Where the answer goes: the reason, where it was not done.
+        answer: oneshot::Sender<Result<Adopted, String>>,
+    },
 }
 
 /// Why the capture did not do as it was asked.
@@ -51,6 +60,12 @@ pub enum CommandError {
     /// It would not.
     #[error("{0}")]
     Refused(String),
+    /// It ended, or lost its connection.
+    #[error(
+        "capture: it was interrupted; what was applied stays, and it goes on by itself: run the \
+         command again; lastword status says whether it has a connection"
+    )]
+    Interrupted,
 }
 
 /// How many commands may wait.
@@ -73,16 +88,19 @@ impl Node {
     ///
     /// [`CommandError`].
     pub async fn refresh_table(&self, table: TableName) -> Result<(), CommandError> {
-        let commands = self.shared.capture_commands.lock();
-        let commands = commands.expect("no holder of this lock panics").clone();
-        let commands = commands.ok_or(CommandError::NotRunning)?;
         let (answer, answered) = oneshot::channel();
-        let asked = commands.try_send(CaptureCommand::Refresh { table, answer });
-        asked.map_err(|_| CommandError::NotRunning)?;
+        self.command(CaptureCommand::Refresh { table, answer })?;
         match tokio::time::timeout(ANSWER_MAX, answered).await {
             Ok(Ok(done)) => done.map_err(CommandError::Refused),
             Ok(Err(_)) | Err(_) => Err(CommandError::NotRunning),
         }
+    }
+
+    pub(super) fn command(&self, command: CaptureCommand) -> Result<(), CommandError> {
+        let commands = self.shared.capture_commands.lock();
+        let commands = commands.expect("no holder of this lock panics").clone();
+        let commands = commands.ok_or(CommandError::NotRunning)?;
+        commands.try_send(command).map_err(|_| CommandError::NotRunning)
     }
 
     /// The newest hand-over from this site's database.

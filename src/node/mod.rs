@@ -4,6 +4,7 @@
 //! opening.rs     the store, its writer, the site's own row of the member list
 //! writes.rs      what clients, links and the node itself hand to the writer
 //! hand_over.rs   what applications wrote in the site's database
+//! adoption.rs    what stood there before
 //! writer.rs      many requests, one durable commit, then the bell
 //! pending.rs     what a caller waits on
 //! role.rs        a replica takes no writes of clients
@@ -29,6 +30,7 @@
 //! A client's write and a peer's delta enter through the same door: [`Node::write`] and
 //! [`Node::submit`] both end in the writer's queue. Reads take a snapshot and never wait for it.
 
+mod adoption;
 mod answering;
 mod calls;
 mod carried;
@@ -68,6 +70,9 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use adoption::{
+    AdoptCounts, AdoptExample, AdoptKind, AdoptOptions, Adopted, Decision, Stand, TakingIn,
+};
 pub use answering::{Answering, Patience};
 pub use calls::{Answered, Call, Calls, LineEnd};
 pub use carried::CarryError;

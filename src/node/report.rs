@@ -158,6 +158,10 @@ pub struct CapturedTable {
     pub rows: u64,
     /// Entries that wait, 100,000 at most.
     pub pending: u64,
+    /// Rows that were there before, so many of which have had an entry made.
+    pub taken_in: u64,
+    /// About how many there are, while they are being taken in.
+    pub rows_about: u64,
 }
 
 /// Whether what applications write into a table flows.

@@ -467,6 +467,8 @@ pub(super) mod tests {
                         reason: "table inventory: its columns are not <those>".into(),
                         rows: 77,
                         pending: 8,
+                        taken_in: 0,
+                        rows_about: 0,
                     }],
                     ..CaptureReport::default()
                 }),

@@ -166,12 +166,6 @@ impl From<MirrorOrderError> for Status {
     }
 }
 
-impl From<CommandError> for Status {
-    fn from(error: CommandError) -> Status {
-        Status::failed_precondition(error.to_string())
-    }
-}
-
 impl From<WriteError> for Status {
     fn from(error: WriteError) -> Status {
         match error {
@@ -221,6 +215,16 @@ impl From<MirrorVerifyError> for Status {
             MirrorVerifyError::Busy => Code::ResourceExhausted,
             MirrorVerifyError::Ended => Code::Aborted,
             MirrorVerifyError::NoMirror | MirrorVerifyError::Mysql(_) => Code::FailedPrecondition,
+        };
+        Status::new(code, error.to_string())
+    }
+}
+
+impl From<CommandError> for Status {
+    fn from(error: CommandError) -> Status {
+        let code = match error {
+            CommandError::NotRunning | CommandError::Refused(_) => Code::FailedPrecondition,
+            CommandError::Interrupted => Code::Aborted,
         };
         Status::new(code, error.to_string())
     }

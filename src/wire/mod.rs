@@ -1,6 +1,7 @@
 //! Generated proto, and the one place where it becomes domain values and back.
 //!
 //! ```text
+//! adoption.rs  tables that were there before
 //! carried.rs   deltas that are carried as files
 //! conflicts.rs the conflict journal
 //! exchange.rs  frames between nodes
@@ -20,6 +21,7 @@
 //! What comes in is validated here (`TryFrom`, errors that name the field); what goes out cannot
 //! fail.
 
+pub mod adoption;
 pub mod carried;
 mod compare;
 pub mod compress;

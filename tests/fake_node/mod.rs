@@ -320,6 +320,26 @@ impl AdminService for FakeNode {
         Ok(Response::new(Box::pin(tokio_stream::iter(events))))
     }
 
+    type TakeTableInStream =
+        Pin<Box<dyn Stream<Item = Result<proto::TakeTableInResponse, Status>> + Send>>;
+
+    async fn take_table_in(
+        &self,
+        _: Request<proto::TakeTableInRequest>,
+    ) -> Result<Response<Self::TakeTableInStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    type AdoptTableStream =
+        Pin<Box<dyn Stream<Item = Result<proto::AdoptTableResponse, Status>> + Send>>;
+
+    async fn adopt_table(
+        &self,
+        _: Request<proto::AdoptTableRequest>,
+    ) -> Result<Response<Self::AdoptTableStream>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     async fn status(
         &self,
         _: Request<proto::StatusRequest>,

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `outbox.rs` and `guard.rs` are the SQL, `tables.rs` says which tables are captured and from when on,
-//! `own.rs` and `receipt.rs` what is remembered.
+//! `touch.rs` takes in what stood there before, `adopting.rs` compares it with what the store has, `own.rs`
+//! and `receipt.rs` are what is remembered.
 //!
 //! **Promise.** Every committed write of an application to a captured table is handed over, once, whichever
 //! side crashed, and whenever; lastword's own writes never are. The store keeps with the rows of a hand-over
@@ -21,6 +22,7 @@
 //! such a row over. Whoever reads the binary log instead fills the same place: keys, and the rows as they
 //! stand, to `Session::hand_over`.
 
+mod adopting;
 mod guard;
 mod outbox;
 mod own;
@@ -28,6 +30,7 @@ mod receipt;
 mod rows;
 mod session;
 mod tables;
+mod touch;
 
 use std::collections::HashMap;
 
@@ -138,8 +141,10 @@ impl Report {
                     }
                     (Ok(found), None) => (state_of(found.state), found.reason.clone()),
                 };
-                let (rows, pending) = (table.rows, table.pending);
-                CapturedTable { table: table.name.clone(), state, reason, rows, pending }
+                let Table { rows, pending, rows_about, .. } = *table;
+                let taken_in = table.found.as_ref().map_or(0, |found| found.taken_in);
+                let table = table.name.clone();
+                CapturedTable { table, state, reason, rows, pending, taken_in, rows_about }
             })
             .collect();
         self.capture.update(|capture| {
@@ -172,7 +177,7 @@ impl Report {
 fn state_of(state: State) -> CaptureState {
     match state {
         State::On => CaptureState::On,
-        State::Touch | State::Renew => CaptureState::TakingIn,
+        State::Touch | State::Renew | State::Adopt => CaptureState::TakingIn,
         State::Wait | State::Altered | State::Broken => CaptureState::Waiting,
     }
 }

@@ -138,11 +138,7 @@ impl Outbox {
 
     /// The rows that these entries name, as far as they are there: seq, then all that `columns` reads.
     pub(in crate::mirror) fn rows(&self, columns: &Columns, entries: &[u64]) -> Statement {
-        let joined: Vec<_> = self
-            .key
-            .iter()
-            .map(|KeyColumn { name, .. }| format!("t.{} = o.{}", quoted(name), own(name)))
-            .collect();
+        let joined = self.same_key();
         let mut sql = format!(
             "SELECT o.seq, {} FROM `{}` o JOIN {} t ON {} WHERE o.seq IN (",
             columns.select_list("t."),
@@ -235,13 +231,68 @@ impl Outbox {
     }
 
     /// Makes entries of these keys.
-    pub(in crate::mirror) fn touch(&self, keys: &[Vec<Param>]) -> Statement {
+    pub(in crate::mirror) fn touch(&self, keys: &[&[Param]]) -> Statement {
         let mut one = String::from("(");
         repeat(&mut one, "?", ", ", self.key.len());
         one.push(')');
         let mut sql = format!("INSERT INTO `{}` ({}) VALUES ", self.name, self.columns());
         repeat(&mut sql, &one, ", ", keys.len());
         Statement::new(sql, keys.concat())
+    }
+
+    /// Makes entries of the rows behind `after`, up to `end`.
+    pub(in crate::mirror) fn touch_within(
+        &self,
+        columns: &Columns,
+        after: Option<&[Param]>,
+        end: Option<&[Param]>,
+    ) -> Statement {
+        let names: Vec<_> = self.key.iter().map(|column| quoted(&column.name)).collect();
+        let Statement { sql: within, params } = columns.within(after, end);
+        Statement::new(
+            format!(
+                "INSERT INTO `{}` ({}) SELECT {} FROM {}{within}",
+                self.name,
+                self.columns(),
+                names.join(", "),
+                quoted(&self.table)
+            ),
+            params,
+        )
+    }
+
+    /// The rows of these keys, as far as they are there: whether an entry of it waits, then all that `columns`
+    /// reads.
+    pub(in crate::mirror) fn rows_of(&self, columns: &Columns, keys: &[&[Param]]) -> Statement {
+        let entry = format!(
+            "EXISTS (SELECT 1 FROM `{}` o WHERE o.handed = 0 AND {})",
+            self.name,
+            self.same_key().join(" AND ")
+        );
+        self.at(&format!("{entry}, {}", columns.select_list("t.")), keys)
+    }
+
+    /// The keys of these that are there.
+    pub(in crate::mirror) fn keys_of(&self, columns: &Columns, keys: &[&[Param]]) -> Statement {
+        self.at(&columns.key_list("t."), keys)
+    }
+
+    fn at(&self, what: &str, keys: &[&[Param]]) -> Statement {
+        let one: Vec<_> = self
+            .key
+            .iter()
+            .map(|column| format!("t.{} = {}", quoted(&column.name), column.placeholder))
+            .collect();
+        let mut sql = format!("SELECT {what} FROM {} t WHERE ", quoted(&self.table));
+        // Not (a, b) IN (...): MariaDB would read the whole table.
+        repeat(&mut sql, &format!("({})", one.join(" AND ")), " OR ", keys.len());
+        Statement::new(sql, keys.concat())
+    }
+
+    fn same_key(&self) -> Vec<String> {
+        let same =
+            |KeyColumn { name, .. }: &KeyColumn| format!("t.{} = o.{}", quoted(name), own(name));
+        self.key.iter().map(same).collect()
     }
 
     fn columns(&self) -> String {
@@ -407,7 +458,10 @@ mod tests {
             outbox.owed(5),
             outbox.pending(10),
             outbox.nothing(),
-            outbox.touch(&[key.clone(), key]),
+            outbox.touch(&[&key, &key]),
+            outbox.touch_within(&columns("line", &["order", "no"]), Some(&key), Some(&key)),
+            outbox.rows_of(&columns("line", &["order", "no"]), &[&key, &key]),
+            outbox.keys_of(&columns("line", &["order", "no"]), &[&key]),
             look(&[&outbox, &outbox]).unwrap(),
         ] {
             let placeholders = statement.sql.matches('?').count();

@@ -27,9 +27,12 @@ use crate::{
 };
 
 /// How many entries of a table one hand-over takes.
-const ENTRIES_MAX: usize = 1_000;
-/// How many rows are read at once.
+const ENTRIES_MAX: usize = 4_096;
+/// How many rows are read at once, where they may be large.
 const ROWS_MAX: usize = 64;
+/// And where those before took no more bytes each.
+const SMALL_ROWS_MAX: usize = 256;
+const SMALL_ROW_BYTES: usize = 4 << 10;
 /// Of a table no more rows are read once they have so many bytes.
 const BYTES_MAX: usize = 8 << 20;
 
@@ -64,6 +67,7 @@ impl Session<'_> {
             if now.is_empty() {
                 heads = of_table;
             } else if heads != of_table {
+                self.is_drained = false;
                 continue;
             }
             now.push(at);
@@ -93,8 +97,10 @@ impl Session<'_> {
         let mut rows = Vec::new();
         for (at, read) in reads {
             let Ok(found) = &self.tables[at].found else { continue };
+            let some = read.entries.len() as u64;
             entries.add(found.outbox.name(), read.entries);
             self.tables[at].rows += read.rows.len() as u64;
+            self.tables[at].pending = self.tables[at].pending.saturating_sub(some);
             rows.extend(read.rows);
         }
         if entries.is_empty() {
@@ -116,7 +122,7 @@ impl Session<'_> {
 
     /// What waits in a table; or why it cannot be told.
     async fn read(&mut self, at: usize) -> Result<Result<Read, String>, MirrorError> {
-        let Session { mysql, tables, config, .. } = self;
+        let Session { mysql, tables, config, is_drained, .. } = self;
         let table = &tables[at];
         let Ok(Found { columns, outbox, .. }) = &table.found else {
             return Ok(Ok(Read::default()));
@@ -126,11 +132,20 @@ impl Session<'_> {
             Ok(written) => written,
             Err(reason) => return Ok(Err(format!("table {}: {reason}", table.name))),
         };
+        if written.values().map(|written| written.entries.len()).sum::<usize>() >= ENTRIES_MAX {
+            *is_drained = false;
+        }
         let mut read = Read::default();
         let all: Vec<(Key, Written)> = written.into_iter().collect();
         let mut bytes = 0;
-        for some in all.chunks(ROWS_MAX) {
+        let mut left = &all[..];
+        while !left.is_empty() {
+            let is_small = bytes > 0 && bytes <= SMALL_ROW_BYTES * read.rows.len();
+            let rows_max = if is_small { SMALL_ROWS_MAX } else { ROWS_MAX };
+            let (some, rest) = left.split_at(rows_max.min(left.len()));
+            left = rest;
             if bytes > BYTES_MAX {
+                *is_drained = false;
                 break;
             }
             let last: Vec<u64> = some

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Report,
+    adopting::{Adoption, Asking},
     outbox::{self, Outbox},
     own::{self, State},
     receipt::Entries,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     mirror::{
         Config, TableSetting,
+        adopt::Progress,
         columns::Columns,
         doctor,
         error::MirrorError,
@@ -62,6 +64,10 @@ pub(super) struct Session<'c> {
     /// Which of those that are due comes first.
     turn: usize,
     fitness_checked: Instant,
+    /// The last look left nothing behind.
+    pub(super) is_drained: bool,
+    /// A comparison under way.
+    pub(super) adoption: Option<Adoption>,
 }
 
 /// A table that is to be captured.
@@ -76,6 +82,8 @@ pub(super) struct Table {
     pub(super) rows: u64,
     /// Entries that wait.
     pub(super) pending: u64,
+    /// About how many rows it has, while they are taken in.
+    pub(super) rows_about: u64,
 }
 
 /// A table that is captured, or waits for somebody.
@@ -85,8 +93,12 @@ pub(super) struct Found {
     pub(super) state: State,
     /// Why it waits.
     pub(super) reason: String,
-    /// Up to which key its rows are touched.
+    /// Up to which key its rows are touched, or compared.
     pub(super) touched: Option<Vec<u8>>,
+    /// How many rows are touched.
+    pub(super) taken_in: u64,
+    /// How they are compared, or were.
+    pub(super) adopt: Option<Progress>,
 }
 
 impl Table {
@@ -116,6 +128,8 @@ impl<'c> Session<'c> {
             tables: Vec::new(),
             turn: 0,
             fitness_checked: Instant::now(),
+            is_drained: true,
+            adoption: None,
         })
     }
 
@@ -144,26 +158,34 @@ impl<'c> Session<'c> {
                 self.report.runs(&self.tables);
                 checked = Instant::now();
             }
-            let touched = self.touch_some().await?;
-            if touched {
+            // So that the outbox never holds much more than applications write.
+            let touched =
+                self.is_drained && (self.touch_some().await? || self.adopt_some().await?);
+            let found = self.look().await?;
+            if touched || found > 0 {
                 self.report.runs(&self.tables);
             }
-            let found = self.look().await?;
             if found > 0 || touched {
                 last_found = Instant::now();
             }
             // More waits, surely.
-            if (touched || found >= FOUND_MANY) && commands.is_empty() {
+            if (touched || !self.is_drained || found >= FOUND_MANY) && commands.is_empty() {
                 continue;
             }
             let quiet = last_found.elapsed() >= QUIET_AFTER;
             tokio::select! {
                 () = sleep(if quiet { LOOK_EVERY_QUIET } else { LOOK_EVERY }) => {}
                 Some(command) = commands.recv() => {
-                    let CaptureCommand::Refresh { table, answer } = command;
-                    let done = self.refresh(&table).await?;
-                    // Who asked may have gone.
-                    let _ = answer.send(done);
+                    match command {
+                        CaptureCommand::Refresh { table, answer } => {
+                            let done = self.refresh(&table).await?;
+                            // Who asked may have gone.
+                            let _ = answer.send(done);
+                        }
+                        CaptureCommand::Adopt { options, progress, answer } => {
+                            self.begin_adoption(options, Asking { progress, answer }).await?;
+                        }
+                    }
                     self.report.runs(&self.tables);
                 }
             }
@@ -287,7 +309,10 @@ impl<'c> Session<'c> {
             .filter_map(|&at| self.tables[at].found.as_ref().ok())
             .map(|found| &found.outbox)
             .collect();
-        let Some(look) = outbox::look(&outboxes) else { return Ok(0) };
+        let Some(look) = outbox::look(&outboxes) else {
+            self.is_drained = true;
+            return Ok(0);
+        };
         let mut due: Vec<usize> = self
             .mysql
             .rows(look)
@@ -295,6 +320,7 @@ impl<'c> Session<'c> {
             .iter()
             .filter_map(|row| captured.get(usize::try_from(number(row.first()?)?).ok()?).copied())
             .collect();
+        self.is_drained = true;
         if due.is_empty() {
             return Ok(0);
         }

@@ -5,6 +5,7 @@
 //! first sight:  MySQL empty ------------> on         the mirror fills it
 //!               the store empty --------> touch      an entry is made of each row, then: on
 //!               rows here and there ----> wait       somebody must say which are right
+//!               it was said ------------> adopt      they are compared, then: on
 //! later:        other columns --------> altered --refresh--> renew --> on
 //!               a trigger is gone ----> broken  --refresh--> touch --> on
 //! ```
@@ -22,21 +23,18 @@ use super::{
 use crate::{
     mirror::{
         TableSetting,
+        adopt::Progress,
         columns::Columns,
         error::MirrorError,
         mysql::{Cell, Connection, number, text},
         session::read,
         shape::TableFacts,
-        statement::{Param, in_powers_of_two},
         tables::{TABLES_ASKED_MAX, facts_of},
     },
-    model::{Heads, Key, TableName},
-    node::Node,
+    model::{Heads, TableName},
     store::ScanRange,
 };
 
-/// Of how many rows entries are made at once.
-const TOUCH_ROWS: usize = 4_096;
 /// Up to so many entries are counted.
 const PENDING_MAX: usize = 100_000;
 const NO_TABLE: u16 = 1146;
@@ -47,6 +45,7 @@ struct Noted {
     state: State,
     definition: String,
     touched: Option<Vec<u8>>,
+    progress: String,
 }
 
 impl Session<'_> {
@@ -78,7 +77,12 @@ impl Session<'_> {
                 Ok(found) => self.pending(&found.outbox).await?,
                 Err(_) => 0,
             };
-            tables.push(Table { name, setting, found, held_up, rows, pending });
+            let takes_in = |found: &Found| matches!(found.state, State::Touch | State::Adopt);
+            let rows_about = match found.as_ref().is_ok_and(takes_in) {
+                true => self.rows_about(&name).await?,
+                false => 0,
+            };
+            tables.push(Table { name, setting, found, held_up, rows, pending, rows_about });
         }
         self.tables = tables;
         Ok(())
@@ -87,16 +91,22 @@ impl Session<'_> {
     async fn noted(&mut self) -> Result<HashMap<String, Noted>, MirrorError> {
         let rows = self.mysql.rows(own::CAPTURED).await?;
         let noted = rows.iter().filter_map(|row| {
-            let [table, state, definition, touched] = &row[..] else { return None };
+            let [table, state, definition, touched, progress] = &row[..] else { return None };
             let state = State::of_word(&text(state))?;
             let (definition, touched) = (text(definition), touched.clone());
-            Some((text(table), Noted { state, definition, touched }))
+            let progress = text(progress);
+            Some((text(table), Noted { state, definition, touched, progress }))
         });
         Ok(noted.collect())
     }
 
     async fn pending(&mut self, outbox: &Outbox) -> Result<u64, MirrorError> {
         let rows = self.mysql.rows(outbox.pending(PENDING_MAX)).await?;
+        Ok(rows.first().and_then(|row| number(row.first()?)).unwrap_or_default())
+    }
+
+    async fn rows_about(&mut self, name: &TableName) -> Result<u64, MirrorError> {
+        let rows = self.mysql.rows(own::rows_about(name.as_str())).await?;
         Ok(rows.first().and_then(|row| number(row.first()?)).unwrap_or_default())
     }
 
@@ -119,21 +129,36 @@ impl Session<'_> {
             columns.unguarded.clear();
         }
         let outbox = Outbox::of(&columns);
-        let Some(Noted { mut state, definition, touched }) = noted else {
+        let Some(Noted { mut state, definition, touched, progress }) = noted else {
+            let has_rows = !self.mysql.rows(columns.any_row()).await?.is_empty();
+            if let (true, Some(catching_up)) = (has_rows, self.node.catching_up()) {
+                // Until then nobody knows whether the store has rows of it.
+                return Ok(Err(format!(
+                    "table {name}: what becomes of its rows is seen once this new site has those of a \
+                     peer; {catching_up}"
+                )));
+            }
             return self.first_sight(name, columns, outbox).await.map(Ok);
         };
-        if state == State::Wait {
-            state = self.wait_over(name, &columns, &outbox).await?;
-            let reason = wait_reason(name, state);
-            return Ok(Ok(Found { columns, outbox, state, reason, touched }));
-        }
+        let is_same = definition == columns.definition();
         let broken = self.broken(&outbox, &facts).await?;
+        if matches!(state, State::Wait | State::Adopt) && (!is_same || broken.is_some()) {
+            // Every row is compared yet, whatever was missed: the comparison begins anew.
+            tracing::warn!(table = %name, "capture: the table was altered before it was adopted");
+            self.equip(&outbox).await?;
+            self.mysql.execute(outbox.adjust().as_str()).await?;
+            let definition = columns.definition();
+            self.mysql.execute(own::note(name.as_str(), State::Wait, &definition)).await?;
+            state = State::Wait;
+        }
         let now = match state {
+            State::Wait => self.wait_over(name, &columns, &outbox).await?,
+            State::Adopt => State::Adopt,
             State::Broken => State::Broken,
             _ if broken.is_some() => State::Broken,
             // Not every row was noted yet.
-            State::Touch if definition != columns.definition() => State::Broken,
-            _ if definition != columns.definition() => State::Altered,
+            State::Touch if !is_same => State::Broken,
+            _ if !is_same => State::Altered,
             other => other,
         };
         let reason = match now {
@@ -146,14 +171,17 @@ impl Session<'_> {
                 "table {name}: its columns are not those that were captured: lastword table \
                  refresh {name} takes the new ones in"
             ),
-            _ => String::new(),
+            other => wait_reason(name, other),
         };
-        if now != state {
+        if now != state && matches!(now, State::Altered | State::Broken) {
             tracing::warn!(table = %name, reason, "capture: the table waits");
             self.mysql.execute(own::set_state(name.as_str(), now)).await?;
-            state = now;
         }
-        Ok(Ok(Found { columns, outbox, state, reason, touched }))
+        state = now;
+        let adopt: Option<Progress> = serde_json::from_str(&progress).ok();
+        let compared = adopt.as_ref().map(|Progress { counts, .. }| counts.rows_of_mysql());
+        let taken_in = compared.or(progress.parse().ok()).unwrap_or(0);
+        Ok(Ok(Found { columns, outbox, state, reason, touched, taken_in, adopt }))
     }
 
     /// What is missing of what notes an application's writes. A trigger of another release is made anew.
@@ -216,7 +244,7 @@ impl Session<'_> {
         self.mysql.execute(own::note(name.as_str(), state, &columns.definition())).await?;
         tracing::info!(table = %name, state = state.word(), "captures the table");
         let reason = wait_reason(name, state);
-        Ok(Found { columns, outbox, state, reason, touched: None })
+        Ok(Found { columns, outbox, state, reason, touched: None, taken_in: 0, adopt: None })
     }
 
     /// Whether a table whose rows are in the store, too, still has any, on either side.
@@ -253,59 +281,6 @@ impl Session<'_> {
         .await
     }
 
-    /// Makes entries of some rows of a table whose rows are being taken in. Whether there was such a table.
-    pub(super) async fn touch_some(&mut self) -> Result<bool, MirrorError> {
-        let is_due = |found: &Found| matches!(found.state, State::Touch | State::Renew);
-        let touched = |table: &Table| table.found.as_ref().is_ok_and(is_due);
-        let Some(at) = self.tables.iter().position(touched) else { return Ok(false) };
-        let of_table = self.tables[at].name.clone();
-        let has = self.heads_of(&of_table).await?;
-        let Table { name, found: Ok(found), .. } = &mut self.tables[at] else { return Ok(false) };
-        let name = name.as_str();
-        let after = match &found.touched {
-            None => None,
-            Some(bytes) => {
-                let key = Key::new(bytes.clone()).map_err(|error| error.to_string());
-                // Noted of other columns: from the beginning.
-                key.and_then(|key| found.columns.key_params(&key)).ok()
-            }
-        };
-        let keys = self.mysql.rows(found.columns.keys_after(after.as_deref(), TOUCH_ROWS)).await?;
-        let mut rows = Vec::with_capacity(keys.len());
-        let mut last = None;
-        for cells in &keys {
-            let key = found.columns.key_of(cells);
-            match key.and_then(|key| Ok((found.columns.key_params(&key)?, key))) {
-                Ok((of_key, key)) => {
-                    rows.push((of_key, key.clone()));
-                    last = Some(key);
-                }
-                Err(reason) => {
-                    self.tables[at].found = Err(format!("table {name}: {reason}"));
-                    return Ok(false);
-                }
-            }
-        }
-        if found.state == State::Renew {
-            rows = as_they_were(self.node, of_table.clone(), rows, has).await?;
-        }
-        let params: Vec<_> = rows.into_iter().map(|(params, _)| params).collect();
-        self.mysql.execute("START TRANSACTION").await?;
-        for some in in_powers_of_two(&params) {
-            self.mysql.execute(found.outbox.touch(some)).await?;
-        }
-        if let Some(last) = last {
-            self.mysql.execute(own::set_touched(name, last.as_slice())).await?;
-            found.touched = Some(last.as_slice().to_vec());
-        }
-        if keys.len() < TOUCH_ROWS {
-            self.mysql.execute(own::set_state(name, State::On)).await?;
-            found.state = State::On;
-        }
-        self.mysql.execute("COMMIT").await?;
-        Ok(true)
-    }
-
     /// Takes the new columns of a table in, or everything of a table of which something may have been
     /// missed: every row is compared with the store.
     pub(super) async fn refresh(
@@ -330,8 +305,8 @@ impl Session<'_> {
             self.check_tables().await?;
             return Ok(Ok(()));
         };
-        if noted.state == State::Wait {
-            return Ok(Err(wait_reason(name, State::Wait)));
+        if matches!(noted.state, State::Wait | State::Adopt) {
+            return Ok(Err(wait_reason(name, noted.state)));
         }
         let key =
             |definition: &str| definition.rsplit_once("PRIMARY KEY").map(|(_, key)| key.to_owned());
@@ -368,37 +343,13 @@ impl Session<'_> {
     }
 }
 
-/// Those of these rows that the store has as they are here, where MySQL is not behind `has`.
-async fn as_they_were(
-    node: &Node,
-    table: TableName,
-    rows: Vec<(Vec<Param>, Key)>,
-    has: Heads,
-) -> Result<Vec<(Vec<Param>, Key)>, MirrorError> {
-    let node = node.clone();
-    read(move || {
-        let (snapshot, now_ms) = (node.snapshot(), node.now_ms());
-        let mut same = Vec::new();
-        for (params, key) in rows {
-            let Some(body) = snapshot.get(&table, &key)?.filter(|body| body.is_live(now_ms)) else {
-                continue;
-            };
-            let version = body.version();
-            if has.includes(version) || snapshot.is_handed_over(node.origin(), version)? {
-                same.push((params, key));
-            }
-        }
-        Ok(same)
-    })
-    .await
-}
-
 fn wait_reason(name: &TableName, state: State) -> String {
     match state {
         State::Wait => format!(
             "table {name}: rows are in MySQL and in the store, and nobody has said which are \
-             right: lastword adopt compares them, or empty one of the two"
+             right: lastword adopt --table {name} compares them, or empty one of the two"
         ),
+        State::Adopt => format!("table {name}: its rows are being compared with the store's"),
         _ => String::new(),
     }
 }

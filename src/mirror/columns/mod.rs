@@ -6,6 +6,7 @@
 //! key and object --> codec.rs --> parameters, or the reason    what is written
 //!                    sql.rs: the statements of one table; own.rs: those of lastword's own tables
 //!                    number.rs: a row as one number, computed alike by MySQL and here
+//!                    pieces.rs: a large table in pieces, by its keys
 //! rows of the store --> batch.rs --> written | deleted | set aside
 //! ```
 //!
@@ -22,16 +23,23 @@ mod codec;
 mod kind;
 mod number;
 pub(super) mod own;
+mod pieces;
 mod schema;
 mod sql;
 mod texts;
 
 pub(super) use batch::{ColumnBatch, ColumnRecord, Place};
 pub(super) use codec::RowParams;
-#[cfg(test)]
 pub(super) use kind::Kind;
 pub(super) use number::shown;
 #[cfg(test)]
 pub(super) use schema::Absent;
 pub(super) use schema::{Column, Columns, is_missing};
 pub(super) use sql::{create, placeholder, rows_that_fit};
+
+/// A table of these columns.
+#[cfg(test)]
+pub(super) fn test_columns(table: &str, columns: &[(&str, &str)], key: &[&str]) -> Columns {
+    let facts = schema::tests::facts(columns, key);
+    Columns::of(table, &facts, &super::table_setting::TableSetting::default()).unwrap()
+}

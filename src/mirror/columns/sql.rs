@@ -219,7 +219,7 @@ fn list<'c>(columns: impl IntoIterator<Item = &'c Column>, prefix: &str) -> Stri
 }
 
 /// What to order a key's column by, and what to compare it with.
-fn ordered(column: &Column) -> (String, String) {
+pub(super) fn ordered(column: &Column) -> (String, String) {
     let name = name_of(column);
     match column.kind {
         // They are ordered by their number, and compared by their name.
