@@ -475,7 +475,7 @@ async fn a_link_stays_up_while_small_deltas_wait_for_a_writer_that_is_held_up() 
     const ROWS: u64 = 6_000;
     let (la, lb) = (listener().await, listener().await);
     let b_at = lb.local_addr().unwrap();
-    let patient = || Setting { silence_max: Some(3 * LIMIT), ..Setting::default() };
+    let patient = || Setting { silence_max: Some(4 * LIMIT), ..Setting::default() };
     let clock = Arc::new(Held::default());
     let a = site("fra", la, &[b_at], patient()).await;
     let b = site("nyc", lb, &[], Setting { clock: Some(clock.clone()), ..patient() }).await;
@@ -483,7 +483,8 @@ async fn a_link_stays_up_while_small_deltas_wait_for_a_writer_that_is_held_up() 
     until("the first row", || b.get("first").is_some()).await;
     let before = a.peers()[0].rows_sent;
     clock.hold(true);
-    let sent = timeout(LIMIT, async {
+    // A delta each: with every core taken that is some time.
+    let sent = timeout(3 * LIMIT, async {
         for n in 0..ROWS {
             a.put(&format!("{n:04}"), "").await;
             // Each in a delta of its own.
