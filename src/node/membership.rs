@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Node, WriteError};
 use crate::{
     model::{Heads, Hlc, Origin, Row},
-    protocol::{Hello, HelloMembership, Known, removal_row, role_in, seal_row},
+    protocol::{Hello, HelloMembership, Known, Standing, removal_row, role_in, seal_row},
     store::{MeetError, Meeting, Met, Outcome, Purged, Reconciled, Request, StoreError},
 };
 
@@ -76,6 +76,13 @@ impl Node {
     /// [`StoreError`]: the store cannot be read.
     pub fn hello_membership(&self) -> Result<HelloMembership, StoreError> {
         self.snapshot().hello_membership(self.origin())
+    }
+
+    /// How another store stands to the cluster, as far as is known here.
+    #[must_use]
+    pub fn standing(&self, origin: Origin) -> Standing {
+        let snapshot = self.snapshot();
+        snapshot.members().standing(origin, snapshot.heads())
     }
 
     /// Whether this store may exchange with another, and as what.

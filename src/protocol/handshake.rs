@@ -4,7 +4,7 @@
 
 use crate::model::{Heads, Hlc, Origin};
 
-use super::{Hello, PROTOCOL_VERSION, admission_in};
+use super::{Hello, PROTOCOL_VERSION, Standing, admission_in};
 
 /// Why two nodes must not exchange. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,12 +80,13 @@ pub enum Refusal {
 }
 
 /// Checks a peer's hello against our own, whose `heads` and `membership` must be as of now rather than
-/// as it was sent: the peer may have learnt of newer writes of ours by another way meanwhile.
+/// as it was sent: the peer may have learnt of newer writes of ours by another way meanwhile. How the peer stands
+/// to the cluster here says whether what it claims counts; whether the two may meet is for the store to say.
 ///
 /// # Errors
 ///
 /// [`Refusal`]: the link must end, and both sides say why.
-pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+pub fn check_hello(ours: &Hello, theirs: &Hello, peer: Standing) -> Result<(), Refusal> {
     if theirs.protocol_version != PROTOCOL_VERSION {
         return Err(Refusal::Protocol { ours: PROTOCOL_VERSION, theirs: theirs.protocol_version });
     }
@@ -109,7 +110,9 @@ pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
     let knows_us_admitted = theirs.membership.members.contains(&(ours.origin, true));
     let was_admitted = ours.membership.rows.iter().any(|row| admission_in(row).is_some());
     let is_joining = ours.membership.joining.is_some();
-    if !is_joining && (was_admitted || !knows_us_admitted) {
+    // Who was removed may have admitted us without anybody's hearing of it, above all that we have stamped since.
+    let is_removed = matches!(peer, Standing::Removed | Standing::Closed);
+    if !is_joining && !is_removed && (was_admitted || !knows_us_admitted) {
         check_own_claim(ours.origin, ours.heads.get(ours.origin), &theirs.heads)?;
     }
     if let (Some(ours), Some(theirs)) = (ours.sequence, theirs.sequence) {
@@ -147,6 +150,10 @@ mod tests {
     use super::*;
     use crate::protocol::{Capabilities, HelloMembership, SequenceIds};
 
+    fn check(ours: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+        check_hello(ours, theirs, Standing::Unknown)
+    }
+
     fn hello(byte: u8) -> Hello {
         Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -165,19 +172,19 @@ mod tests {
 
     #[test]
     fn peers_of_one_cluster_exchange() {
-        assert_eq!(check_hello(&hello(1), &hello(2)), Ok(()));
+        assert_eq!(check(&hello(1), &hello(2)), Ok(()));
         let with_ids = |byte: u8, offset| Hello {
             sequence: Some(SequenceIds { offset, increment: 2 }),
             ..hello(byte)
         };
-        assert_eq!(check_hello(&with_ids(1, 1), &with_ids(2, 2)), Ok(()));
-        assert_eq!(check_hello(&with_ids(1, 1), &hello(2)), Ok(()));
+        assert_eq!(check(&with_ids(1, 1), &with_ids(2, 2)), Ok(()));
+        assert_eq!(check(&with_ids(1, 1), &hello(2)), Ok(()));
     }
 
     #[test]
     fn others_are_refused_with_the_reason() {
         let ours = hello(1);
-        let refused = |theirs: Hello| check_hello(&ours, &theirs).unwrap_err();
+        let refused = |theirs: Hello| check(&ours, &theirs).unwrap_err();
         let newer = Hello { protocol_version: 2, ..hello(2) };
         assert_eq!(refused(newer), Refusal::Protocol { ours: 1, theirs: 2 });
         let other = Hello { cluster: "blog".into(), ..hello(2) };
@@ -189,7 +196,12 @@ mod tests {
         assert!(matches!(refused(namesake), Refusal::SiteName(_)));
         let mut knows_more = hello(2);
         knows_more.heads.raise(ours.origin, Hlc::from_bits(1));
-        assert!(matches!(refused(knows_more), Refusal::SetBack { .. }));
+        assert!(matches!(refused(knows_more.clone()), Refusal::SetBack { .. }));
+        for (standing, is_refused) in
+            [(Standing::Member, true), (Standing::Removed, false), (Standing::Closed, false)]
+        {
+            assert_eq!(check_hello(&ours, &knows_more, standing).is_err(), is_refused);
+        }
     }
 
     #[test]
@@ -198,12 +210,9 @@ mod tests {
             sequence: Some(SequenceIds { offset, increment }),
             ..hello(byte)
         };
+        assert_eq!(check(&with_ids(1, 1, 2), &with_ids(2, 1, 2)), Err(Refusal::SequenceOffset(1)));
         assert_eq!(
-            check_hello(&with_ids(1, 1, 2), &with_ids(2, 1, 2)),
-            Err(Refusal::SequenceOffset(1))
-        );
-        assert_eq!(
-            check_hello(&with_ids(1, 1, 2), &with_ids(2, 2, 3)),
+            check(&with_ids(1, 1, 2), &with_ids(2, 2, 3)),
             Err(Refusal::SequenceIncrement { ours: 2, theirs: 3 })
         );
     }

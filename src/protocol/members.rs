@@ -55,6 +55,12 @@ impl Member {
         self.admitted_at.is_some_and(|admitted_at| admitted_at > hlc)
     }
 
+    /// Whether it was admitted at this very stamp: a head that stands there claims nothing of it yet.
+    #[must_use]
+    pub fn begins_at(&self, hlc: Hlc) -> bool {
+        self.admitted_at == Some(hlc)
+    }
+
     /// Since when it has had its present name, or has been admitted.
     #[must_use]
     pub fn known_since(&self) -> Option<Hlc> {

@@ -115,7 +115,7 @@ where
     // Heads as they are now: what went out over another link since our hello is no news of a clone.
     let membership = node.hello_membership().map_err(|error| not_up(error.into()))?;
     let ours = Hello { heads: (*node.heads()).clone(), membership, ..ours };
-    if let Err(refusal) = check_hello(&ours, &theirs) {
+    if let Err(refusal) = check_hello(&ours, &theirs, node.standing(theirs.origin)) {
         say_goodbye(out, &mut incoming, GoodbyeReason::Refused, &refusal.to_string()).await;
         return Err(not_up(refusal.into()));
     }

@@ -3,6 +3,10 @@
 //! For a store that was removed, or that was set back to an older state. Its rows, heads and floor stay:
 //! they are as true as they were, so that coming back costs what changed, not what is stored. What it
 //! had not spread is spread as it is while the earlier origin is still open, and else written anew.
+//!
+//! But for the head of a store of which nothing came here since its admission: where this store gave that admission
+//! while it was removed, nobody heard of it, and the other one stamps from an earlier one on. That head is forgotten,
+//! and so is how far deltas came that had begun there.
 
 use std::path::Path;
 
@@ -60,6 +64,16 @@ fn renamed(store: &Store, mut writer: Writer, fresh: Origin) -> Result<Origin, O
         for name in [tables::STATE_JOINING, tables::STATE_ASKED] {
             state.remove(name)?;
         }
+        let mut heads = write.open_table(Space::Heads.table()).map_err(super::StoreError::from)?;
+        let claimed = store.heads();
+        for (origin, member) in store.snapshot().members().iter() {
+            if member.begins_at(claimed.get(origin)) {
+                heads.remove(&origin.as_bytes()[..])?;
+            }
+        }
+        let mut tentative =
+            write.open_table(Space::Tentative.table()).map_err(super::StoreError::from)?;
+        tentative.retain(|_, _| false)?;
     }
     write.commit().map_err(super::StoreError::from)?;
     Ok(earlier)

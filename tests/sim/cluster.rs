@@ -312,10 +312,12 @@ impl Cluster {
 
     // ---- commits
 
-    /// Whether a site is coming in, and has not written anew yet what it had from before.
-    fn renews(&self, site: usize) -> bool {
+    /// Whether a site is coming in, and has not written anew yet what it had from before; and whether it was
+    /// removed.
+    fn standing(&self, site: usize) -> (bool, bool) {
         let snapshot = self.sites[site].snapshot();
-        snapshot.joining().is_some() || !snapshot.may_be_told()
+        let renews = snapshot.joining().is_some() || !snapshot.may_be_told();
+        (renews, self.sites[site].removed)
     }
 
     pub(super) fn apply(&mut self, site: usize, requests: &[Request]) -> Step {
@@ -344,7 +346,7 @@ impl Cluster {
         }
         let own = self.sites[site].origin();
         self.oracle.says(own, applied.heads.get(own));
-        let judged = self.oracle.check_heads(site, &applied.heads, self.renews(site));
+        let judged = self.oracle.check_heads(site, &applied.heads, self.standing(site));
         judged.map_err(|Violation(what)| {
             Violation(format!("{what}\nat {requests:?}\n{}", self.describe()))
         })?;
@@ -442,7 +444,7 @@ impl Cluster {
         if applied.is_err() {
             self.find(site, &place, &requests[1], &heads)?;
         }
-        self.oracle.check_heads(site, &self.sites[site].heads(), self.renews(site))?;
+        self.oracle.check_heads(site, &self.sites[site].heads(), self.standing(site))?;
         self.oracle.check_store(site, self.sites[site].store())
     }
 

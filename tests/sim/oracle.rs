@@ -21,6 +21,8 @@ struct Write {
     past: BTreeSet<Version>,
     /// What its writer had incorporated.
     heads: Heads,
+    /// Its writer had heard of an admission of itself: this is no write from before it.
+    is_in: bool,
 }
 
 /// A write as the oracle is told of it.
@@ -142,11 +144,21 @@ impl Oracle {
         met.insert(version);
         view.standing.insert(place.clone(), version);
         let (place, heads) = (place.clone(), heads.clone());
-        let write = Write { place, tombstone, expires_at_ms, past, heads };
+        let is_in = self
+            .admissions
+            .iter()
+            .any(|(newcomer, by)| *newcomer == version.origin && self.has_met(site, by));
+        let write = Write { place, tombstone, expires_at_ms, past, heads, is_in };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
         }
         Ok(())
+    }
+
+    /// Whether a site ever had a write.
+    fn has_met(&self, site: usize, version: &Version) -> bool {
+        let met = self.views[site].met.get(&self.writes[version].place);
+        met.is_some_and(|met| met.contains(version))
     }
 
     /// Rows that a site merged, while it claimed `heads`.
@@ -170,12 +182,13 @@ impl Oracle {
     /// The heads of a site claim nothing that is not there, and never less than was shown.
     ///
     /// While a site `renews` what it had from before, rows that nobody else has may stand in the way: what
-    /// killed them may be gone everywhere, and they are written anew.
+    /// killed them may be gone everywhere, and they are written anew. Of whom it admitted after it was `removed`
+    /// a site knows nothing.
     pub(super) fn check_heads(
         &mut self,
         site: usize,
         heads: &Heads,
-        renews: bool,
+        (renews, removed): (bool, bool),
     ) -> Result<(), Violation> {
         if !heads.covers(&self.shown[site]) {
             let shown = &self.shown[site];
@@ -204,6 +217,7 @@ impl Oracle {
                     have.is_none_or(|have| self.may_die(*have) || is_renewed(have));
                 if (nothing_lives_there && self.is_dead(place, *version, heads))
                     || heads.get(version.origin).is_closed()
+                    || removed && self.admissions.iter().any(|(o, _)| *o == version.origin)
                     || self.is_from_before_admission(place, *version)
                 {
                     continue;
@@ -247,28 +261,23 @@ impl Oracle {
 
     /// Whether a write was made before its store was admitted: it comes anew.
     fn is_from_before_admission(&self, place: &Place, version: Version) -> bool {
-        self.admissions
-            .iter()
-            .any(|(origin, at)| *origin == version.origin && version.hlc <= at.hlc)
-            || place.0.is_system()
+        self.is_below_admission(version, |_| true) || place.0.is_system()
+    }
+
+    /// Whether a write lies at or below one of these admissions of its store, of which that had not heard then.
+    fn is_below_admission(&self, version: Version, of: impl Fn(&Version) -> bool) -> bool {
+        let is_in = self.writes.get(&version).is_some_and(|write| write.is_in);
+        let is_below = |(origin, at): &(Origin, Version)| {
+            *origin == version.origin && version.hlc <= at.hlc && of(at)
+        };
+        !is_in && self.admissions.iter().any(is_below)
     }
 
     /// The same, of those admissions that came to one of these sites: that of a site which was removed before
     /// it told anybody never was.
     fn comes_anew(&self, sites: &[usize], place: &Place, version: Version) -> bool {
-        let came = |at: &Version| {
-            let met = |site: &usize| {
-                self.views[*site]
-                    .met
-                    .get(&self.writes[at].place)
-                    .is_some_and(|met| met.contains(at))
-            };
-            sites.iter().any(met)
-        };
-        self.admissions
-            .iter()
-            .any(|(origin, at)| *origin == version.origin && version.hlc <= at.hlc && came(at))
-            || place.0.is_system()
+        let came = |at: &Version| sites.iter().any(|site| self.has_met(*site, at));
+        self.is_below_admission(version, came) || place.0.is_system()
     }
 
     /// Rows went from a store without a tombstone: by a purge, or by a reconciliation. What a purge takes

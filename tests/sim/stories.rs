@@ -494,3 +494,47 @@ pub(crate) fn a_deletion_that_came_without_a_claim(rule: Rule) -> Result<(), Vio
     assert!(stage.0.tally.renewed > 0, "the story is idle");
     Ok(())
 }
+
+/// 2 was removed, which it does not know, and admits a newcomer that never hears of it, by a clock that is fast.
+/// The newcomer comes in by way of 0, and stamps below. When it meets 2, it was not set back; when 2 comes back, it
+/// lacks what the newcomer wrote, and writes still.
+pub(crate) fn an_admission_by_a_removed_site(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.remove(0, 2)?;
+    stage.0.sites[2].skew_ms = 6_000;
+    stage.0.found_site()?;
+    let (link, end) = stage.link(2, 3);
+    stage.0.deliver(link, 1 - end)?;
+    stage.0.deliver(link, end)?;
+    stage.0.deliver(link, end)?;
+    stage.0.cut(link);
+    assert_eq!(stage.0.tally.admitted, 1, "the story is idle");
+    // 1 does not know it either, and sends a part of what it has.
+    stage.put(1, "one")?;
+    stage.put(1, "two")?;
+    stage.pull(1, 2, Some(1))?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    for _ in 0..8 {
+        for (from, to) in [(0, 3), (3, 0), (0, 1), (1, 0), (1, 3), (3, 1)] {
+            stage.advance(from)?;
+            stage.pull(from, to, None)?;
+            stage.tell(from, to)?;
+        }
+    }
+    assert!(stage.0.members().contains(&3), "the story is idle");
+    stage.put(3, "three")?;
+    stage.pull(3, 2, None)?;
+    stage.0.come_back(2)?;
+    for (from, to) in [(3, 0), (0, 2), (0, 1)] {
+        stage.pull(from, to, None)?;
+    }
+    assert_eq!(stage.0.tally.joined, 2, "the story is idle");
+    stage.put(3, "four")?;
+    for (from, to) in [(3, 1), (1, 2)] {
+        stage.pull(from, to, None)?;
+    }
+    let ways = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1), (3, 0), (0, 3), (3, 1), (1, 3)];
+    stage.comes_in(2, &ways)
+}

@@ -190,7 +190,8 @@ impl Cluster {
         }
         let snapshot = self.sites[site].snapshot();
         ours.membership = snapshot.hello_membership(ours.origin).unwrap();
-        if let Err(refusal) = check_hello(&ours, &theirs) {
+        let standing = snapshot.members().standing(theirs.origin, snapshot.heads());
+        if let Err(refusal) = check_hello(&ours, &theirs, standing) {
             // Who was removed may hear of an admission that it knows nothing of.
             if refusal == Refusal::Removed || self.sites[site].removed {
                 self.end_link(link);
