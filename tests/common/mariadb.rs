@@ -297,6 +297,8 @@ fn make_template(cache: &Path, folder: &Path) {
         .arg(format!("--datadir={}", data.display()))
         .args(FILE_OPTIONS)
         .args(user_option(draft.path()))
+        // A server that starts deletes what it takes for its own leftovers in a shared one.
+        .env("TMPDIR", draft.path())
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("mariadb-install-db: {error}; run scripts/setup.sh"));

@@ -19,6 +19,10 @@ const INSTALL_HINT: &str =
     "MariaDB is not installed: run 'apt-get install mariadb-server' (or scripts/setup.sh demo)";
 
 const DATABASE: &str = "shop";
+/// An application's table, the same at both sites.
+const ARTICLES: &str = "CREATE TABLE articles (id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+     title VARCHAR(80) NOT NULL, changed TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) \
+     ON UPDATE CURRENT_TIMESTAMP(6))";
 
 /// A running MariaDB with one database.
 pub(super) struct MariaDb {
@@ -29,18 +33,24 @@ pub(super) struct MariaDb {
 }
 
 impl MariaDb {
-    /// Makes a data folder under `folder` and starts the server on a free port.
-    pub(super) async fn start(site: &str, folder: &Path) -> anyhow::Result<MariaDb> {
+    /// Makes a data folder under `folder` and starts the server on a free port; numbers that it gives rows are
+    /// `offset`, `offset` + 2, ...
+    pub(super) async fn start(site: &str, offset: u8, folder: &Path) -> anyhow::Result<MariaDb> {
         let folder = folder.join(format!("mariadb-{site}"));
         std::fs::create_dir(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let data = folder.join("data");
+        // A server that starts deletes what it takes for its own leftovers in a shared one.
+        let temporary = folder.join("tmp");
+        std::fs::create_dir(&temporary)
+            .with_context(|| format!("cannot create {}", temporary.display()))?;
         // The server gives up root's rights unless it is told that they are wanted.
         let user = (std::fs::metadata(&folder)?.uid() == 0).then_some("--user=root");
         let made = Command::new(program("mariadb-install-db")?)
             .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
             .arg(format!("--datadir={}", data.display()))
             .args(user)
+            .env("TMPDIR", &temporary)
             .stdin(Stdio::null())
             .output()
             .await
@@ -51,10 +61,6 @@ impl MariaDb {
         let port = free_port()?;
         let socket = folder.join("socket");
         let log = folder.join("error.log");
-        // A server that starts deletes what it takes for its own leftovers in a shared one.
-        let temporary = folder.join("tmp");
-        std::fs::create_dir(&temporary)
-            .with_context(|| format!("cannot create {}", temporary.display()))?;
         let mut command = std::process::Command::new(program("mariadbd")?);
         command
             .arg("--no-defaults")
@@ -65,6 +71,7 @@ impl MariaDb {
             .arg(format!("--log-error={}", log.display()))
             .arg(format!("--port={port}"))
             .args(["--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve"])
+            .args(["--auto-increment-increment=2", &format!("--auto-increment-offset={offset}")])
             .args(["--character-set-server=utf8mb4", "--innodb-buffer-pool-size=64M"])
             .args(user)
             // Ctrl-C is the demo's to handle.
@@ -77,6 +84,7 @@ impl MariaDb {
         })
         .await?;
         mariadb.run(&format!("CREATE DATABASE {DATABASE}"), None).await?;
+        mariadb.query(ARTICLES).await?;
         Ok(mariadb)
     }
 

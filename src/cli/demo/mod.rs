@@ -26,13 +26,13 @@ use anyhow::{Context, bail};
 use super::signals::Signals;
 use process::wait_until;
 use relay::Relay;
-use site::{SESSIONS, Site};
+use site::{ARTICLES, SESSIONS, Site};
 use stage::Stage;
 
 /// How long any step may take.
 const STEP_MAX: Duration = Duration::from_secs(60);
 /// The tables that the story writes.
-const TABLES: [&str; 2] = ["sessions", "orders"];
+const TABLES: [&str; 3] = ["sessions", "orders", ARTICLES];
 
 /// Show two sites with a MariaDB each: writes, conflicts, a cut line, and equal databases
 #[derive(clap::Args)]
@@ -79,6 +79,7 @@ async fn story(folder: &Path, stage: &Stage, keep: bool) -> anyhow::Result<()> {
     writes_at_both(&mut fra, &mut nyc, stage).await?;
     same_keys_at_once(&mut fra, &mut nyc, stage).await?;
     inserts_at_once(&mut fra, &mut nyc, stage).await?;
+    plain_sql(&fra, &nyc, stage).await?;
     cut_and_healed(&mut fra, &mut nyc, &line, stage).await?;
     side_by_side(&mut fra, &mut nyc, stage).await?;
     if keep {
@@ -95,8 +96,8 @@ async fn story(folder: &Path, stage: &Stage, keep: bool) -> anyhow::Result<()> {
 async fn start(folder: &Path, stage: &Stage) -> anyhow::Result<(Site, Site, Relay)> {
     stage.working("Making and starting two MariaDB instances");
     let (fra_db, nyc_db) = tokio::try_join!(
-        mariadb::MariaDb::start("fra", folder),
-        mariadb::MariaDb::start("nyc", folder)
+        mariadb::MariaDb::start("fra", 1, folder),
+        mariadb::MariaDb::start("nyc", 2, folder)
     )?;
     stage.fact(&format!("MariaDB at fra: port {}", fra_db.port));
     stage.fact(&format!("MariaDB at nyc: port {}", nyc_db.port));
@@ -173,6 +174,56 @@ async fn inserts_at_once(fra: &mut Site, nyc: &mut Site, stage: &Stage) -> anyho
     Ok(())
 }
 
+async fn plain_sql(fra: &Site, nyc: &Site, stage: &Stage) -> anyhow::Result<()> {
+    const ROWS: usize = 500;
+    const CONTESTED: usize = 40;
+    stage.title("Plain SQL at both sites, in a table of ordinary columns");
+    stage.working("Writing");
+    let captured = async |site: &Site| site.articles_captured().await;
+    wait_until("the table to be captured", STEP_MAX, async || {
+        Ok(captured(fra).await? && captured(nyc).await?)
+    })
+    .await?;
+    fra.mariadb.query("INSERT INTO articles (title) VALUES ('written by SQL at fra')").await?;
+    let seen = wait_until("the article to reach nyc's MariaDB", STEP_MAX, async || {
+        Ok(!nyc.mariadb.query("SELECT title FROM articles").await?.is_empty())
+    })
+    .await?;
+    stage.fact(&format!("INSERT at fra's MariaDB: in nyc's MariaDB {} later", ms(seen)));
+    let insert = |site: &str| {
+        let values: Vec<_> = (0..ROWS).map(|n| format!("('{site} {n}')")).collect();
+        format!("INSERT INTO articles (title) VALUES {}", values.join(","))
+    };
+    let (at_fra, at_nyc) = (insert("fra"), insert("nyc"));
+    tokio::try_join!(fra.mariadb.query(&at_fra), nyc.mariadb.query(&at_nyc))?;
+    both_alike(fra, nyc).await?;
+    stage.fact(&format!("{ROWS} rows by one INSERT at each site at once: both have all"));
+    let update = |site: &str| {
+        format!("UPDATE articles SET title = '{site} was here' ORDER BY id LIMIT {CONTESTED}")
+    };
+    let (at_fra, at_nyc) = (update("fra"), update("nyc"));
+    tokio::try_join!(fra.mariadb.query(&at_fra), nyc.mariadb.query(&at_nyc))?;
+    both_alike(fra, nyc).await?;
+    let of_fra = "SELECT COUNT(*) FROM articles WHERE title = 'fra was here'";
+    let of_fra: usize = nyc.mariadb.query(of_fra).await?.trim().parse()?;
+    stage.fact(&format!(
+        "{CONTESTED} rows by UPDATE at both sites at once: {of_fra} times fra had the last word, {} \
+         times nyc",
+        CONTESTED - of_fra
+    ));
+    Ok(())
+}
+
+/// Waits until what SQL wrote is the same in both databases, and nothing is on its way.
+async fn both_alike(fra: &Site, nyc: &Site) -> anyhow::Result<()> {
+    wait_until("both databases to be alike", STEP_MAX, async || {
+        let idle = fra.articles_captured().await? && nyc.articles_captured().await?;
+        Ok(idle && fra.table(ARTICLES).await? == nyc.table(ARTICLES).await?)
+    })
+    .await?;
+    Ok(())
+}
+
 async fn cut_and_healed(
     fra: &mut Site,
     nyc: &mut Site,
@@ -189,6 +240,8 @@ async fn cut_and_healed(
     })
     .await?;
     tokio::try_join!(fra.write_pages(PAGES, UPDATES), nyc.write_pages(PAGES, UPDATES))?;
+    fra.mariadb.query("UPDATE articles SET title = 'cut off, at fra' WHERE id < 5").await?;
+    nyc.mariadb.query("DELETE FROM articles WHERE id BETWEEN 4 AND 8").await?;
     fra.put("hello", "changed at fra while the line was cut").await?;
     nyc.put("hello", "changed at nyc while the line was cut, last").await?;
     nyc.delete("contested-00").await?;
@@ -223,6 +276,7 @@ async fn side_by_side(fra: &mut Site, nyc: &mut Site, stage: &Stage) -> anyhow::
         Ok(true)
     })
     .await?;
+    both_alike(fra, nyc).await?;
     let mut equal = true;
     stage.line(&format!("  {:<12}{:<32}{:<32}", "", "fra", "nyc"));
     for table in TABLES {
@@ -243,6 +297,10 @@ async fn side_by_side(fra: &mut Site, nyc: &mut Site, stage: &Stage) -> anyhow::
     );
     let (at_fra, at_nyc) =
         tokio::try_join!(fra.mariadb.query(&statement), nyc.mariadb.query(&statement))?;
+    let articles = "SELECT id, title FROM articles ORDER BY id LIMIT 3";
+    let (more_at_fra, more_at_nyc) =
+        tokio::try_join!(fra.mariadb.query(articles), nyc.mariadb.query(articles))?;
+    let (at_fra, at_nyc) = (at_fra + &more_at_fra, at_nyc + &more_at_nyc);
     for (one, two) in at_fra.lines().zip(at_nyc.lines()) {
         stage.line(&format!("  {:<58}| {}", one.replace('\t', " = "), two.replace('\t', " = ")));
     }

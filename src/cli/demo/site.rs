@@ -23,6 +23,10 @@ use crate::{
 /// The table that most of the story writes.
 pub(super) const SESSIONS: &str = "sessions";
 const ORDERS: &str = "orders";
+/// The table that an application writes by SQL.
+pub(super) const ARTICLES: &str = "articles";
+/// What the nodes are told of it.
+const SETTINGS: &str = "[[table]]\nname = \"articles\"\nmirror = \"columns\"\ncapture = true\n";
 const START_MAX: Duration = Duration::from_secs(30);
 /// How many sequence ids the two sites share out.
 const SITES: u64 = 2;
@@ -217,12 +221,27 @@ impl Site {
         Ok(true)
     }
 
+    /// Whether what applications write is captured, and nothing waits.
+    pub(super) async fn articles_captured(&self) -> anyhow::Result<bool> {
+        let mut client = self.client.clone();
+        let mirror = client.status().await?.mirror.unwrap_or_default();
+        let tables = mirror.capture.unwrap_or_default().tables;
+        let idle = |table: &proto::CapturedTable| {
+            table.state() == proto::CaptureState::On && table.pending == 0
+        };
+        let waits = mirror.waiting_tables.len() + mirror.behind_rows as usize;
+        Ok(tables.iter().any(idle) && waits == 0)
+    }
+
     /// What MariaDB holds.
     pub(super) async fn table(&self, table: &str) -> anyhow::Result<Table> {
-        let dump = format!(
-            "SELECT HEX(k), HEX(v), hlc, HEX(origin), updated_at, expires_at FROM {table} \
-             ORDER BY k"
-        );
+        let dump = match table {
+            ARTICLES => "SELECT * FROM articles ORDER BY id".to_owned(),
+            _ => format!(
+                "SELECT HEX(k), HEX(v), hlc, HEX(origin), updated_at, expires_at FROM {table} \
+                 ORDER BY k"
+            ),
+        };
         let dump = self.mariadb.query(&dump).await?;
         let checksum = self.mariadb.query(&format!("CHECKSUM TABLE {table}")).await?;
         let checksum = checksum.split_whitespace().last().unwrap_or_default().to_owned();
@@ -267,6 +286,8 @@ fn spawn(
     folder: &Path,
 ) -> anyhow::Result<Process> {
     let own = std::env::current_exe().context("cannot find the lastword program itself")?;
+    let settings = folder.join("lastword.toml");
+    std::fs::write(&settings, SETTINGS).context("cannot write lastword.toml")?;
     let mut command = std::process::Command::new(own);
     command
         .args(["serve", "--site", name])
@@ -275,6 +296,8 @@ fn spawn(
         .args(["--listen", &address.to_string()])
         .args(["--http", &format!("127.0.0.1:{http_port}")])
         .args(["--mysql", &mariadb.url()])
+        .arg("--config")
+        .arg(settings)
         .args(["--sequence-offset", &sequence_offset.to_string()])
         .args(["--sequence-increment", &SITES.to_string()])
         // Ctrl-C is the demo's to handle.

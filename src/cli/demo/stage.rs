@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-const STEPS: u32 = 6;
+const STEPS: u32 = 7;
 
 /// The terminal. Facts go to stdout; what is going on goes to stderr, where that is a terminal.
 pub(super) struct Stage {
