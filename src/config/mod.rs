@@ -226,7 +226,30 @@ impl Config {
             },
         };
         config.check_addresses(&read)?;
+        config.check_tables(&read)?;
         Ok(config)
+    }
+
+    /// What is said of tables must have an effect.
+    fn check_tables(&self, read: &Reader<'_>) -> Result<(), ConfigError> {
+        let Some(first) = self.mirrored_tables.first() else { return Ok(()) };
+        if self.mysql.is_none() {
+            let reason = format!(
+                "{}: a [[table]] is one in MySQL, and there is none: set mysql, or leave it out",
+                first.name
+            );
+            return Err(read.invalid(&setting::TABLE, reason));
+        }
+        let captured = self.mirrored_tables.iter().find(|table| table.capture);
+        if let Some(captured) = captured.filter(|_| self.role == Role::Replica) {
+            let reason = format!(
+                "{}: a replica takes no writes, so it cannot capture any: leave capture out, or set \
+                 role = \"site\"",
+                captured.name
+            );
+            return Err(read.invalid(&setting::TABLE, reason));
+        }
+        Ok(())
     }
 
     /// There is no authentication yet, so whoever reaches an address may read and write.

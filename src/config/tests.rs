@@ -437,7 +437,7 @@ fn where_client_commands_look_for_nodes() {
     assert!(urls(&[], &typo).unwrap_err().to_string().contains("did you mean LASTWORD_SERVER?"));
 }
 
-const FILE_WITH_TABLES: &str = "site = 'fra'\ndata = 'd'\n\
+const FILE_WITH_TABLES: &str = "site = 'fra'\ndata = 'd'\nmysql = 'mysql://u@h/d'\n\
      [[table]]\nname = '*'\nmirror = 'columns'\ncascade = 'accept'\ncapture = true\n\
      [[table]]\nname = 'film'\nmirror = 'columns'\ntriggers = 'guard'\nprimary_key = ['id']\n\
      columns = [{ name = 'id', type = 'INT NOT NULL' }, { type = 'TEXT', name = 'a note' }]\n\
@@ -483,6 +483,12 @@ fn tables_that_do_not_do_are_refused() {
             "f: primary_key: \"x\" is none of its columns",
         ),
         ("[[table]]\nname = 'f'\ncolumns = ['id']", "table (FILE): columns is a list such as"),
+        ("[[table]]\nname = 'f'", "f: a [[table]] is one in MySQL, and there is none"),
+        (
+            "role = 'replica'\nmysql = 'mysql://u@h/d'\n[[table]]\nname = 'f'\nmirror = 'columns'\n\
+             capture = true",
+            "f: a replica takes no writes",
+        ),
     ] {
         let error = refusal(text);
         assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
