@@ -247,7 +247,7 @@ async fn a_hundred_differences_of_a_hundred_are_found_in_a_column_table_and_put_
     assert_equal(&verify(&world, false).await);
     assert_eq!(shown(mariadb, database), before);
     drop(load);
-    assert_eq!(world.report().connects, 1);
+    assert!(world.report().connects <= 2, "{:?}", world.report());
 }
 
 #[tokio::test(flavor = "multi_thread")]
