@@ -315,20 +315,6 @@ impl<'t> Transaction<'t> {
         Ok(self.put_own((place, spot), table, write, &local, &known))
     }
 
-    /// What is known of the versions in a place, the standing one included. What is kept of it beside the
-    /// row goes: the next row says it.
-    fn known_of(&mut self, place: &[u8], local: &Stands) -> Result<Knowledge, StoreError> {
-        let Some(version) = local.version() else { return Ok(Knowledge::default()) };
-        let kept = self.kept_knowledge(place)?;
-        if kept.is_some() {
-            self.batch.remove(Space::Known, place);
-        }
-        let known = kept.or_else(|| local.body().map(Knowledge::of));
-        let mut known = known.unwrap_or_default();
-        known.context.raise(version.origin, version.hlc);
-        Ok(known)
-    }
-
     /// Puts a new write of this origin, by somebody who knew `known`, in place of `local`.
     fn put_own(
         &mut self,
@@ -565,12 +551,6 @@ impl<'t> Transaction<'t> {
                 codec::body(bytes).map_or(Stands::Damaged(version), Stands::Row)
             }
         })
-    }
-
-    /// What is kept beside the row, where that is more than its writer knew.
-    fn kept_knowledge(&self, place: &[u8]) -> Result<Option<Knowledge>, StoreError> {
-        let kept = self.batch.get(Space::Known, place)?;
-        kept.map(|value| codec::split_known_value(&value)).transpose()
     }
 
     pub(super) fn table_id(&mut self, table: &TableName) -> TableId {

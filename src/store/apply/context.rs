@@ -1,6 +1,36 @@
 //! What a write says of those that it has seen.
 
-use crate::model::{CONTEXT_ORIGINS_MAX, Context, Hlc, Knowledge, Origin};
+use super::{Stands, Transaction, codec};
+use crate::{
+    model::{CONTEXT_ORIGINS_MAX, Context, Hlc, Knowledge, Origin},
+    store::{StoreError, tables::Space},
+};
+
+impl Transaction<'_> {
+    /// What is known of the versions in a place, the standing one included. What is kept of it beside the
+    /// row goes: the next row says it.
+    pub(super) fn known_of(
+        &mut self,
+        place: &[u8],
+        local: &Stands,
+    ) -> Result<Knowledge, StoreError> {
+        let Some(version) = local.version() else { return Ok(Knowledge::default()) };
+        let kept = self.kept_knowledge(place)?;
+        if kept.is_some() {
+            self.batch.remove(Space::Known, place);
+        }
+        let known = kept.or_else(|| local.body().map(Knowledge::of));
+        let mut known = known.unwrap_or_default();
+        known.context.raise(version.origin, version.hlc);
+        Ok(known)
+    }
+
+    /// What is kept beside the row, where that is more than its writer knew.
+    pub(super) fn kept_knowledge(&self, place: &[u8]) -> Result<Option<Knowledge>, StoreError> {
+        let kept = self.batch.get(Space::Known, place)?;
+        kept.map(|value| codec::split_known_value(&value)).transpose()
+    }
+}
 
 /// What a new write by `own` says it has seen: what is known, but for what `seen` says already and
 /// the writer's own versions. What `came_late` none of those whom `seen` speaks of can have seen as it is.
