@@ -21,8 +21,10 @@ use super::{
     columns::{ColumnBatch, ColumnRecord, Columns, Place, own, rows_that_fit},
     error::MirrorError,
     mapping::Refused,
+    mysql::text,
     session::{Expiry, Session},
     statement::{self, in_powers_of_two},
+    table_setting::Triggers,
 };
 use crate::model::{Key, TableName};
 
@@ -39,6 +41,7 @@ impl Session<'_> {
     ) -> Result<(), MirrorError> {
         let places: Vec<_> = batch.places().collect();
         let standing = self.lock(columns, &places).await?;
+        self.no_trigger_fires(table, &places).await?;
         // A row of another key stands there that is the same key to MySQL.
         let asked: HashSet<_> = places.iter().map(|place| &place.key).collect();
         let folds = standing.iter().any(|key| !asked.contains(key));
@@ -98,10 +101,29 @@ impl Session<'_> {
         let batch = ColumnBatch { dead: places, ..ColumnBatch::default() };
         let places: Vec<_> = batch.dead.iter().collect();
         let standing = self.lock(columns, &places).await?;
+        self.no_trigger_fires(table, &places).await?;
         let as_it_stands = self.of_application(table, columns, &batch, &standing).await?;
         let dead = as_it_stands.as_ref().unwrap_or(&batch).dead.iter();
         let gone: Vec<_> = dead.filter(|place| standing.contains(&place.key)).collect();
         self.delete_places(columns, &gone).await
+    }
+
+    /// Nothing of an application's fires for what is written next. Whoever would make a trigger waits for this
+    /// transaction, as it has the table in use.
+    async fn no_trigger_fires(
+        &mut self,
+        table: &TableName,
+        places: &[&Place],
+    ) -> Result<(), MirrorError> {
+        let setting = self.config.columns_of(table);
+        if places.is_empty() || setting.is_none_or(|set| set.triggers == Triggers::Accept) {
+            return Ok(());
+        }
+        let found = self.mysql.rows(own::unguarded(table.as_str())).await?;
+        match found.first().and_then(|row| row.first()) {
+            None => Ok(()),
+            Some(name) => Err(MirrorError::Unguarded { trigger: text(name) }),
+        }
     }
 
     /// Locks these rows, as far as they stand; gives the keys of those.

@@ -194,11 +194,14 @@ impl Session<'_> {
             Ok(columns) => columns,
             Err(reason) => return Ok(Err(reason)),
         };
-        // Those of a captured table the capture guards: of two at once, one would change their order.
-        if !columns.unguarded.is_empty() && !setting.capture {
+        if let Some(trigger) = columns.unguarded.first() {
+            // Those of a captured table the capture guards: of two at once, one would change their order.
+            if setting.capture {
+                return Ok(Err(format!("table {table}: its trigger {trigger} is being guarded")));
+            }
             guard_triggers(&mut self.mysql, table, &columns.unguarded).await?;
+            columns.unguarded.clear();
         }
-        columns.unguarded.clear();
         if setting.capture
             && let Some(reason) = self.capture_lacks(table)
         {

@@ -34,6 +34,12 @@ pub(super) enum MirrorError {
     /// A table cannot hold the mirror of the store's table.
     #[error("mysql: {0}")]
     Table(String),
+    /// A trigger of an application's would fire for what lastword writes.
+    #[error("its trigger {trigger} is not guarded yet")]
+    Unguarded {
+        /// Its name.
+        trigger: String,
+    },
     /// The database is another store's mirror.
     #[error(
         "mysql: this database mirrors the store {theirs}, not this node's {ours}: give this node \
@@ -123,6 +129,7 @@ impl MirrorError {
     pub(super) fn concerns_table(&self) -> bool {
         match self {
             MirrorError::Server(error) => error.concerns_table(),
+            MirrorError::Unguarded { .. } => true,
             _ => false,
         }
     }

@@ -42,3 +42,35 @@ async fn guarded_triggers_fire_for_the_application_and_not_for_lastword() {
     );
     assert_eq!(order, [["upper"], ["twice"]]);
 }
+
+/// A trigger that comes while rows are being written: it does not fire for lastword in any instant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_is_added_never_fires_for_lastword() {
+    let (mariadb, database) = (&*shared(), "guards_late");
+    let mut config = config(mariadb, database);
+    mariadb.sql("", "GRANT SUPER, SET USER ON *.* TO lastword@'127.0.0.1'");
+    config.tables = vec![TableSetting { triggers: Triggers::Guard, ..captured("items") }];
+    config.columns_check = std::time::Duration::from_millis(200);
+    let world = World::new().await;
+    let _running = Running::start(&world, &config);
+    world.captures("items");
+    for n in 1..=5 {
+        mariadb.sql(
+            database,
+            &format!(
+                "CREATE TRIGGER late_{n} BEFORE INSERT ON items FOR EACH ROW SET NEW.v = 'changed'"
+            ),
+        );
+        let (key, value) = (n.to_string(), format!(r#"{{"id":{n},"v":"as it was written"}}"#));
+        let change = lastword::node::Change::Put {
+            key: lastword::model::Key::new(key).unwrap(),
+            value: value.into(),
+            ttl: None,
+        };
+        let table = lastword::model::TableName::of_client("items").unwrap();
+        world.node.write(vec![lastword::node::Mutation { table, change }]).await.unwrap();
+        world.agrees(mariadb, database);
+    }
+    let rows = mariadb.sql(database, "SELECT COUNT(*) FROM items WHERE v = 'as it was written'");
+    assert_eq!(rows, [["5"]]);
+}

@@ -34,6 +34,16 @@ pub(in crate::mirror) const OWN_TABLES: [(&str, &str); 2] = [
     ),
 ];
 
+/// The application's triggers of a table that are not guarded: name.
+pub(in crate::mirror) fn unguarded(table: &str) -> Statement {
+    Statement::new(
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() \
+         AND EVENT_OBJECT_TABLE = ? AND LEFT(TRIGGER_NAME, 10) <> '_lastword_' \
+         AND LOCATE('@lastword_applying', LOWER(ACTION_STATEMENT)) = 0 LIMIT 1",
+        [text(table)],
+    )
+}
+
 /// The tables of the database that are no views: name.
 pub(in crate::mirror) fn base_tables() -> Statement {
     Statement::new(
@@ -159,6 +169,7 @@ mod tests {
         let key = Key::new("k").unwrap();
         for statement in [
             base_tables(),
+            unguarded("t"),
             remembered(),
             remember(&table, true, "x", &Heads::new()),
             unfill(&table, &Heads::new()),
