@@ -188,9 +188,9 @@ impl Cluster {
         self.origins += 1;
         let fresh = Origin::from_bytes([100 + self.origins; 16]);
         self.sites[site].rejoin(fresh);
-        let members: Vec<usize> =
-            self.members().into_iter().filter(|other| *other != site).collect();
-        self.oracle.came_back(site, &members);
+        let others = self.sites.iter().filter(|other| !other.removed && other.number != site);
+        let others: Vec<usize> = others.map(|other| other.number).collect();
+        self.oracle.came_back(site, &others);
         self.sites[site].start();
         // As a node does that starts.
         let row = member_row(self.sites[site].origin(), &self.sites[site].name(), Role::Site);

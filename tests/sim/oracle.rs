@@ -63,7 +63,7 @@ pub(super) struct Oracle {
     records_lost: BTreeSet<Version>,
     /// Dead rows that all members had when they were purged.
     purged: BTreeSet<Version>,
-    /// What no member had when a site came back with it.
+    /// What no site that was not removed had when another one came back with it.
     brought: BTreeSet<Version>,
 }
 
@@ -84,12 +84,13 @@ impl Oracle {
         self.views[site] = self.backups[&site].clone();
     }
 
-    /// A site speaks for another origin now: what it had shown of the earlier one counts no more.
-    pub(super) fn came_back(&mut self, site: usize, members: &[usize]) {
+    /// A site speaks for another origin now: what it had shown of the earlier one counts no more. What none of
+    /// the `others` has, which were not removed, it brings.
+    pub(super) fn came_back(&mut self, site: usize, others: &[usize]) {
         self.shown[site] = Heads::new();
         for (place, versions) in &self.views[site].met {
-            let met = |member: &usize| self.views[*member].met.get(place);
-            let is_there = |v: &&Version| members.iter().filter_map(met).any(|met| met.contains(v));
+            let met = |other: &usize| self.views[*other].met.get(place);
+            let is_there = |v: &&Version| others.iter().filter_map(met).any(|met| met.contains(v));
             self.brought.extend(versions.iter().filter(|version| !is_there(version)));
         }
     }
