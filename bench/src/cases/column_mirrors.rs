@@ -69,7 +69,7 @@ const AT_LEAST_HALF: Goal =
 async fn fill(bench: &Bench) -> anyhow::Result<Outcome> {
     let rows = bench.rows(ROWS);
     let mariadb = MariaDb::alone(&bench.place).await?;
-    let mut node = node(bench)?;
+    let mut node = Node::new(&bench.place, "fra")?;
     node.start().await?;
     node.fill_rows(0..rows, BATCH, LIMIT, |n, source| (id(n), object(n, source))).await?;
     settle(&[node.cpu()?]).await?;
@@ -104,8 +104,8 @@ async fn steady(bench: &Bench) -> anyhow::Result<Outcome> {
     let mariadb = MariaDb::alone(&bench.place).await?;
     make(&mariadb, "mirrored").await?;
     make(&mariadb, "plain").await?;
-    let mut node = node(bench)?;
-    node.flag("--mysql", &mariadb.url_of("mirrored"));
+    let mut node = Node::new(&bench.place, "fra")?;
+    mirror(&mut node, &mariadb, "mirrored")?;
     node.start().await?;
     let row = |n, source: &mut Source| (id(n), object(n, source));
     node.fill_rows(0..rows, BATCH, LIMIT, row).await?;
@@ -136,11 +136,10 @@ async fn steady(bench: &Bench) -> anyhow::Result<Outcome> {
     Ok(Outcome { runs, notes: Vec::new() })
 }
 
-/// A node whose table is one of columns; it does not run yet.
-fn node(bench: &Bench) -> anyhow::Result<Node> {
-    let mut node = Node::new(&bench.place, "fra")?;
-    node.settings(SETTINGS)?;
-    Ok(node)
+/// From its next start on the node mirrors into this database, into a table of columns.
+fn mirror(node: &mut Node, mariadb: &MariaDb, database: &str) -> anyhow::Result<()> {
+    node.flag("--mysql", &mariadb.url_of(database));
+    node.settings(SETTINGS)
 }
 
 async fn make(mariadb: &MariaDb, database: &str) -> anyhow::Result<()> {
@@ -161,7 +160,7 @@ async fn filled(
     if node.cpu().is_ok() {
         node.stop().await?;
     }
-    node.flag("--mysql", &mariadb.url_of(database));
+    mirror(node, mariadb, database)?;
     let began = Instant::now();
     node.start().await?;
     caught_up(node).await?;
