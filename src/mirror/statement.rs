@@ -70,6 +70,9 @@ impl From<&Heads> for Param {
 /// How much longer than the mirror waits for it a statement may run in MySQL.
 const STATEMENT_GRACE: Duration = Duration::from_secs(5);
 
+/// The mode of every session.
+pub(super) const SQL_MODE: &str = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO";
+
 /// What every session begins with. A row that does not fit is an error, never cut; text is UTF-8;
 /// locks and idle connections end before anyone has to look for them. So does, in MariaDB, a statement
 /// for which nobody waits any more, after `statement_max`. A key of 0 is 0, and no new number; rows of
@@ -79,8 +82,7 @@ pub(super) fn session(statement_max: Duration) -> Statement {
     let seconds = (statement_max + STATEMENT_GRACE).as_secs();
     Statement::new(
         format!(
-            "SET NAMES utf8mb4, \
-             sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
+            "SET NAMES utf8mb4, sql_mode = '{SQL_MODE}', \
              time_zone = '+00:00', autocommit = 1, foreign_key_checks = 0, @lastword_applying = 1, \
              innodb_lock_wait_timeout = 10, lock_wait_timeout = 10, wait_timeout = 60 \
              /*M!100101 , max_statement_time = {seconds} */"

@@ -74,3 +74,28 @@ async fn a_trigger_that_is_added_never_fires_for_lastword() {
     let rows = mariadb.sql(database, "SELECT COUNT(*) FROM items WHERE v = 'as it was written'");
     assert_eq!(rows, [["5"]]);
 }
+
+/// After its triggers were guarded the session's mode is its own again: a key of 0 is 0, and no new number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_zero_is_zero_after_triggers_were_guarded() {
+    let (mariadb, database) = (&*shared(), "guards_zero");
+    let mut config = config(mariadb, database);
+    mariadb.sql("", "GRANT SUPER, SET USER ON *.* TO lastword@'127.0.0.1'");
+    let setting = TableSetting { triggers: Triggers::Guard, ..captured("items") };
+    config.tables = vec![TableSetting { capture: false, ..setting }];
+    mariadb.sql(database, "CREATE TRIGGER t BEFORE INSERT ON items FOR EACH ROW SET NEW.v = 'x'");
+    let world = World::new().await;
+    let change = lastword::node::Change::Put {
+        key: lastword::model::Key::new("0".to_owned()).unwrap(),
+        value: r#"{"id":0,"v":"zero"}"#.into(),
+        ttl: None,
+    };
+    let table = lastword::model::TableName::of_client("items").unwrap();
+    world.node.write(vec![lastword::node::Mutation { table, change }]).await.unwrap();
+    let _running = Running::start(&world, &config);
+    let rows = world.until("the row", || {
+        let rows = mariadb.sql(database, "SELECT id, v FROM items");
+        (!rows.is_empty()).then_some(rows)
+    });
+    assert_eq!(rows, [["0", "zero"]]);
+}

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::mirror::statement::{Param, Statement};
+use crate::mirror::statement::{Param, SQL_MODE, Statement};
 
 /// Where the originals are kept.
 pub(in crate::mirror) const OWN_TABLE: (&str, &str) = (
@@ -19,8 +19,13 @@ pub(in crate::mirror) const OWN_TABLE: (&str, &str) = (
 );
 
 /// The session's own mode again.
-pub(in crate::mirror) const OWN_MODE: &str =
-    "SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
+pub(super) fn own_mode() -> Statement {
+    set_mode(SQL_MODE)
+}
+
+fn set_mode(mode: &str) -> Statement {
+    Statement::new("SET sql_mode = ?", [Param::Bytes(mode.to_owned().into())])
+}
 
 /// A trigger as `information_schema` tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +95,7 @@ impl Trigger {
 
     /// The mode that it is to be made in.
     pub(in crate::mirror) fn set_mode(&self) -> Statement {
-        Statement::new("SET sql_mode = ?", [Param::Bytes(self.sql_mode.clone().into())])
+        set_mode(&self.sql_mode)
     }
 }
 

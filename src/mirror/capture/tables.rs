@@ -387,7 +387,7 @@ pub(in crate::mirror) async fn guard_triggers(
         }
         mysql.execute(trigger.set_mode()).await?;
         let made = mysql.execute(trigger.create(is_new).as_str()).await;
-        mysql.execute(guard::OWN_MODE).await?;
+        mysql.execute(guard::own_mode()).await?;
         made?;
         if is_new {
             tracing::info!(%table, trigger = trigger.name, "guarded an application's trigger");
