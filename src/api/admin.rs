@@ -6,12 +6,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    adoption::{self, AdoptStream, TakeInStream},
+    adoption,
     conflicts::{self, ConflictStream},
     export::{self, ExportStream},
     import,
-    verify::{self, VerifyStream},
-    verify_mirror::{self, VerifyMirrorStream},
+    telling::{Telling, tell},
 };
 use crate::{
     node::Node,
@@ -69,23 +68,26 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    type VerifyStream = VerifyStream;
+    type VerifyStream = Telling<proto::VerifyResponse>;
 
     async fn verify(
         &self,
         request: Request<VerifyRequest>,
-    ) -> Result<Response<VerifyStream>, Status> {
-        Ok(Response::new(verify::start(self.node.clone(), request.into_inner().into())))
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        let (node, options) = (self.node.clone(), request.into_inner().into());
+        Ok(Response::new(tell(|progress| async move { node.verify(&options, &progress).await })))
     }
 
-    type VerifyMirrorStream = VerifyMirrorStream;
+    type VerifyMirrorStream = Telling<proto::VerifyMirrorResponse>;
 
     async fn verify_mirror(
         &self,
         request: Request<proto::VerifyMirrorRequest>,
-    ) -> Result<Response<VerifyMirrorStream>, Status> {
+    ) -> Result<Response<Self::VerifyMirrorStream>, Status> {
         let options = mirror_verify::options_in(&request.into_inner())?;
-        Ok(Response::new(verify_mirror::start(self.node.clone(), options)))
+        let node = self.node.clone();
+        let work = |progress| async move { node.verify_mirror(options, progress).await };
+        Ok(Response::new(tell(work)))
     }
 
     async fn status(
@@ -198,24 +200,27 @@ impl AdminService for Admin {
         }))
     }
 
-    type TakeTableInStream = TakeInStream;
+    type TakeTableInStream = Telling<proto::TakeTableInResponse>;
 
     async fn take_table_in(
         &self,
         request: Request<proto::TakeTableInRequest>,
-    ) -> Result<Response<TakeInStream>, Status> {
+    ) -> Result<Response<Self::TakeTableInStream>, Status> {
         let table = take_in_in(&request.into_inner())?;
         Ok(Response::new(adoption::take_in(self.node.clone(), table)))
     }
 
-    type AdoptTableStream = AdoptStream;
+    type AdoptTableStream = Telling<proto::AdoptTableResponse>;
 
     async fn adopt_table(
         &self,
         request: Request<proto::AdoptTableRequest>,
-    ) -> Result<Response<AdoptStream>, Status> {
+    ) -> Result<Response<Self::AdoptTableStream>, Status> {
         let options = adopt_in(request.into_inner())?;
-        Ok(Response::new(adoption::adopt(self.node.clone(), options)))
+        // Who goes away ends a mere comparison: what is to be applied goes on.
+        let node = self.node.clone();
+        let work = |progress| async move { node.adopt_table(options, progress).await };
+        Ok(Response::new(tell(work)))
     }
 
     type ExportStream = ExportStream;

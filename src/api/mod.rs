@@ -5,8 +5,7 @@
 //! bulk.rs       a load: many batches under way on one stream
 //! scan.rs       a range of rows, streamed
 //! admin.rs      what operators ask
-//! verify.rs     whether a peer has the same rows; verify_mirror.rs: whether MySQL has
-//! adoption.rs   tables that were in MySQL before
+//! telling.rs    long work, with how far it has come; adoption.rs: MySQL's rows from before
 //! conflicts.rs  the conflict journal
 //! export.rs     a delta, to be carried by hand
 //! import.rs     one that was
@@ -32,8 +31,7 @@ mod import;
 mod key_value;
 mod paged;
 mod scan;
-mod verify;
-mod verify_mirror;
+mod telling;
 
 use std::time::Duration;
 
