@@ -2,11 +2,11 @@
 
 use anyhow::bail;
 use clap::ValueEnum;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{
-    output::{KeyText, escape, json_line, print},
+    output::{KeyText, escape, json_line, print, spinner},
     servers::ServerArgs,
 };
 use crate::{
@@ -97,9 +97,7 @@ impl Args {
         let request =
             proto::AdoptTableRequest { table: self.table.clone(), decision, apply: self.apply };
         let mut parts = self.server.client()?.adopt_table(request).await?;
-        let bar = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
-        bar.set_style(style.expect("a sound template"));
+        let bar = spinner();
         let result = loop {
             match parts.next().await {
                 Ok(Some(proto::AdoptTableResponse { event: Some(Event::Result(result)) })) => {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -18,6 +19,12 @@ pub(super) enum OutputError {
     /// Anything else.
     #[error("cannot write to stdout: {0}")]
     Write(io::Error),
+}
+
+/// Shows that long work of a node goes on; its message says how far.
+pub(super) fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    ProgressBar::new_spinner().with_style(style.expect("a sound template"))
 }
 
 /// Writes to stdout, at once.

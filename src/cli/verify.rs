@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::ValueEnum;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    output::{KeyText, VersionText, escape, json_line, one_line, print, time_text},
+    output::{KeyText, VersionText, escape, json_line, one_line, print, spinner, time_text},
     servers::ServerArgs,
     verify_mirror,
 };
@@ -124,9 +124,7 @@ impl Args {
         let request =
             proto::VerifyRequest { peer: peer.clone(), repair: self.repair, prefer: prefer.into() };
         let verify = self.server.client()?.verify(request).await?;
-        let bar = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
-        bar.set_style(style.expect("a sound template"));
+        let bar = spinner();
         let result = verify.result(|news| {
             bar.set_message(progress_text(news));
             bar.tick();

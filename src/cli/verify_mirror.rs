@@ -1,11 +1,11 @@
 //! `lastword verify --mirror`: whether the site's MySQL has the rows of the node.
 
 use anyhow::bail;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 use super::{
-    output::{KeyText, VersionText, escape, json_line, one_line, print},
+    output::{KeyText, VersionText, escape, json_line, one_line, print, spinner},
     verify::rows,
 };
 use crate::{
@@ -54,9 +54,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let repair = request.repair;
     let verify = client.verify_mirror(request).await?;
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
-    bar.set_style(style.expect("a sound template"));
+    let bar = spinner();
     let result = verify.result(|news| {
         bar.set_message(progress_text(news));
         bar.tick();
