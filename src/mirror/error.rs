@@ -125,6 +125,11 @@ impl MirrorError {
             if error.code == DUPLICATE && names_primary(&error.message))
     }
 
+    /// Whether this is not there: [`NO_TABLE`], [`NO_COLUMN`].
+    pub(super) fn lacks(&self, what: u16) -> bool {
+        matches!(self, MirrorError::Server(error) if error.code == what)
+    }
+
     /// Whether it is about one table, and not about the server or a row.
     pub(super) fn concerns_table(&self) -> bool {
         match self {
@@ -169,6 +174,10 @@ impl ServerError {
     }
 }
 
+/// A table that is not there.
+pub(super) const NO_TABLE: u16 = 1146;
+/// A column that is not there.
+pub(super) const NO_COLUMN: u16 = 1054;
 const DUPLICATE: u16 = 1062;
 const LOCK_WAIT: u16 = 1205;
 const DEADLOCK: u16 = 1213;

@@ -6,7 +6,10 @@
 
 use std::fmt::Write;
 
-use crate::mirror::statement::{Param, SQL_MODE, Statement};
+use crate::mirror::{
+    columns::quoted,
+    statement::{Param, SQL_MODE, Statement},
+};
 
 /// Where the originals are kept.
 pub(in crate::mirror) const OWN_TABLE: (&str, &str) = (
@@ -111,10 +114,6 @@ pub(in crate::mirror) fn to_make_anew<'t>(
         .iter()
         .filter(|trigger| !super::outbox::is_own(&trigger.name) && events.contains(&of(trigger)))
         .collect()
-}
-
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 use std::fmt::Write;
 
 use crate::mirror::{
-    columns::{Column, Columns, placeholder},
+    columns::{Column, Columns, placeholder, quoted},
     statement::{Param, Statement, repeat},
 };
 
@@ -340,10 +340,6 @@ fn named(prefix: &str, table: &str) -> String {
     let hash = blake3::hash(table.as_bytes()).to_hex();
     let kept = NAME_CHARS_MAX - prefix.len() - HASH_DIGITS - 1;
     format!("{prefix}{}_{}", &table[..kept], &hash[..HASH_DIGITS])
-}
-
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 /// The outbox's column for one of the table's key; MySQL's names have 64 characters at most.

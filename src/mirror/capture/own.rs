@@ -187,8 +187,3 @@ pub(super) fn heads_of(table: &str) -> Statement {
         [Param::Bytes(table.to_owned().into())],
     )
 }
-
-/// The base tables of the database, lastword's own aside.
-pub(super) const ALL_TABLES: &str = "SELECT TABLE_NAME FROM information_schema.TABLES \
-     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE' \
-     AND TABLE_NAME NOT LIKE '\\_lastword\\_%' ORDER BY TABLE_NAME";

@@ -25,9 +25,9 @@ use crate::{
     mirror::{
         Config, TableSetting,
         adopt::Progress,
-        columns::Columns,
+        columns::{self, Columns},
         doctor,
-        error::MirrorError,
+        error::{MirrorError, NO_TABLE},
         mysql::{Connection, number, text},
         statement::in_powers_of_two,
     },
@@ -46,8 +46,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FOUND_MANY: usize = 100;
 /// Entries whose deletion fails for locks are tried again so often.
 const DONE_TRIES_MAX: usize = 20;
-/// Deadlock, and a lock waited for in vain.
-const LOCKED: [u16; 2] = [1213, 1205];
 
 /// A connection, and what is known of the database behind it.
 pub(super) struct Session<'c> {
@@ -266,9 +264,7 @@ impl<'c> Session<'c> {
         loop {
             match self.try_done(entries, handed).await {
                 Ok(()) => break,
-                Err(MirrorError::Server(error))
-                    if LOCKED.contains(&error.code) && tries < DONE_TRIES_MAX =>
-                {
+                Err(error) if error.may_pass_at_once() && tries < DONE_TRIES_MAX => {
                     tries += 1;
                     self.mysql.execute("ROLLBACK").await?;
                 }
@@ -288,7 +284,7 @@ impl<'c> Session<'c> {
             for some in in_powers_of_two(entries) {
                 let deleted = match self.mysql.execute(outbox::delete(name, some)).await {
                     // The outbox of a table that was taken out of the settings, and dropped.
-                    Err(MirrorError::Server(error)) if error.code == NO_TABLE => break,
+                    Err(error) if error.lacks(NO_TABLE) => break,
                     other => other?,
                 };
                 if deleted < some.len() as u64 {
@@ -336,7 +332,7 @@ impl<'c> Session<'c> {
     ) -> Result<HashMap<TableName, TableSetting>, MirrorError> {
         let mut settings = HashMap::new();
         if let Some(all) = self.config.tables.iter().find(|set| set.name == TableSetting::ALL) {
-            for row in self.mysql.rows(own::ALL_TABLES).await? {
+            for row in self.mysql.rows(columns::own::base_tables()).await? {
                 let name = row.first().map(text).unwrap_or_default();
                 // The mirror names those that are no table's name to the store.
                 if let Ok(table) = TableName::of_client(&name) {
@@ -353,5 +349,3 @@ impl<'c> Session<'c> {
         Ok(settings)
     }
 }
-
-const NO_TABLE: u16 = 1146;

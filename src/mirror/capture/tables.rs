@@ -25,7 +25,7 @@ use crate::{
         TableSetting,
         adopt::Progress,
         columns::Columns,
-        error::MirrorError,
+        error::{MirrorError, NO_COLUMN, NO_TABLE},
         mysql::{Cell, Connection, number, text},
         session::read,
         shape::TableFacts,
@@ -37,8 +37,6 @@ use crate::{
 
 /// Up to so many entries are counted.
 const PENDING_MAX: usize = 100_000;
-const NO_TABLE: u16 = 1146;
-const NO_COLUMN: u16 = 1054;
 
 /// What is noted of a table.
 struct Noted {
@@ -201,7 +199,7 @@ impl Session<'_> {
         }
         match self.mysql.rows(outbox.nothing()).await {
             Ok(_) => Ok(None),
-            Err(MirrorError::Server(error)) if [NO_TABLE, NO_COLUMN].contains(&error.code) => {
+            Err(error) if error.lacks(NO_TABLE) || error.lacks(NO_COLUMN) => {
                 Ok(Some(format!("its outbox {} is gone or altered", outbox.name())))
             }
             Err(error) => Err(error),
@@ -212,11 +210,11 @@ impl Session<'_> {
     /// there afterwards leaves an entry.
     async fn equip(&mut self, outbox: &Outbox) -> Result<(), MirrorError> {
         match self.mysql.rows(outbox.nothing()).await {
-            Err(MirrorError::Server(error)) if error.code == NO_COLUMN => {
+            Err(error) if error.lacks(NO_COLUMN) => {
                 // Of a table of that name with another key; no trigger fills it.
                 self.mysql.execute(format!("DROP TABLE `{}`", outbox.name()).as_str()).await?;
             }
-            Err(MirrorError::Server(error)) if error.code == NO_TABLE => {}
+            Err(error) if error.lacks(NO_TABLE) => {}
             other => drop(other?),
         }
         self.mysql.execute(outbox.create().as_str()).await?;

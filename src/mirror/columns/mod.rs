@@ -35,7 +35,7 @@ pub(super) use number::shown;
 #[cfg(test)]
 pub(super) use schema::Absent;
 pub(super) use schema::{Column, Columns, is_missing};
-pub(super) use sql::{create, placeholder, rows_that_fit};
+pub(super) use sql::{create, placeholder, quoted, rows_that_fit};
 
 /// A table of these columns.
 #[cfg(test)]

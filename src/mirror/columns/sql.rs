@@ -243,7 +243,8 @@ pub(super) fn name_of(column: &Column) -> String {
     quoted(&column.name)
 }
 
-fn quoted(name: &str) -> String {
+/// A name, quoted.
+pub(in crate::mirror) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
