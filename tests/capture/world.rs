@@ -1,10 +1,6 @@
 //! A node, a database with an application's table, the mirror and capture between them, and the judge.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use lastword::{
     mirror::{self, Config, Form, TableSetting, Target},
@@ -15,24 +11,13 @@ use lastword::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
+pub(crate) use crate::common::running::{Running, shared};
 use crate::common::{mariadb::MariaDb, wait::until};
 
 /// Far beyond what anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
-
-/// The MariaDB that all tests share which do not hurt it; it ends with the last of them.
-pub(crate) fn shared() -> Arc<MariaDb> {
-    static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let mariadb = Arc::new(MariaDb::start());
-        *shared = Arc::downgrade(&mariadb);
-        mariadb
-    })
-}
 
 /// A table of an application's, whose rows are `id`, `v`.
 pub(crate) const ITEMS: &str =
@@ -42,6 +27,12 @@ pub(crate) const ITEMS: &str =
 pub(crate) struct World {
     pub(crate) node: Node,
     data: TempDir,
+}
+
+impl AsRef<Node> for World {
+    fn as_ref(&self) -> &Node {
+        &self.node
+    }
 }
 
 impl World {
@@ -206,35 +197,4 @@ pub(crate) fn config(mariadb: &MariaDb, database: &str) -> Config {
     mariadb.sql("", &format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY 'secret'"));
     mariadb.sql("", &mirror::grant_statements(&config, user).unwrap().join("\n"));
     config
-}
-
-/// A running mirror with its capture; it ends when this is dropped.
-pub(crate) struct Running {
-    task: JoinHandle<()>,
-    shutdown: CancellationToken,
-}
-
-impl Running {
-    pub(crate) fn start(world: &World, config: &Config) -> Running {
-        let shutdown = CancellationToken::new();
-        let task = mirror::start(world.node.clone(), config.clone(), shutdown.clone());
-        Running { task, shutdown }
-    }
-
-    /// Ends it wherever it is, as a crash would.
-    pub(crate) fn abort(self) {
-        self.task.abort();
-    }
-
-    /// Ends it in order.
-    pub(crate) async fn stop(mut self) {
-        self.shutdown.cancel();
-        (&mut self.task).await.unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }

@@ -4,6 +4,7 @@
 //! mariadb.rs   a private MariaDB in a temporary folder
 //! node.rs      a `lastword serve` process
 //! proxy.rs     a TCP proxy that can be cut, healed and frozen
+//! running.rs   a mirror within the test process, and the MariaDB that tests share
 //! program.rs   the program itself, run to its end
 //! site.rs      a node within the test process
 //! port.rs      loopback ports that stay ours while their server is down
@@ -22,5 +23,6 @@ pub(crate) mod node;
 pub(crate) mod port;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod running;
 pub(crate) mod site;
 pub(crate) mod wait;

@@ -4,38 +4,26 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use lastword::{
-    mirror::{self, Config, Target},
+    mirror::{Config, Target},
     model::{Body, BodyParts, Context, Heads, Hlc, Key, Origin, Row, TableName, Version},
     node::{Change, MirrorReport, Mutation, Node, NodeConfig, SystemClock, WallClock},
     store::{RemoteBatch, ScanRange},
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::common::running::{Running, shared};
 use crate::common::{mariadb::MariaDb, wait::until};
 
 /// Far beyond what anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "p@ss:w'ord/%";
-
-/// The MariaDB that all tests share which do not hurt it; it ends with the last of them.
-pub(crate) fn shared() -> Arc<MariaDb> {
-    static SHARED: Mutex<Weak<MariaDb>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let mariadb = Arc::new(MariaDb::start());
-        *shared = Arc::downgrade(&mariadb);
-        mariadb
-    })
-}
 
 /// A node with a clock that can be set forward.
 pub(crate) struct World {
@@ -52,6 +40,12 @@ struct Clock {
 impl WallClock for Clock {
     fn now_ms(&self) -> u64 {
         SystemClock.now_ms() + self.ahead_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl AsRef<Node> for World {
+    fn as_ref(&self) -> &Node {
+        &self.node
     }
 }
 
@@ -252,37 +246,6 @@ pub(crate) fn config(mariadb: &MariaDb, database: &str) -> Config {
     config.retry_min = Duration::from_millis(20);
     config.retry_max = Duration::from_millis(200);
     config
-}
-
-/// A running mirror; it ends when this is dropped.
-pub(crate) struct Running {
-    task: JoinHandle<()>,
-    shutdown: CancellationToken,
-}
-
-impl Running {
-    pub(crate) fn start(world: &World, config: &Config) -> Running {
-        let shutdown = CancellationToken::new();
-        let task = mirror::start(world.node.clone(), config.clone(), shutdown.clone());
-        Running { task, shutdown }
-    }
-
-    /// Ends it wherever it is, as a crash would.
-    pub(crate) fn abort(self) {
-        self.task.abort();
-    }
-
-    /// Ends it in order.
-    pub(crate) async fn stop(mut self) {
-        self.shutdown.cancel();
-        (&mut self.task).await.unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// A row of another store: `None` is a tombstone.
