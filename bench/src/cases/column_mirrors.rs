@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
 use mysql_async::{Value, prelude::Queryable};
 use tokio::time::Instant;
 
 use super::{
     Bench, Case, LASTWORD, Outcome,
+    mirrors::seconds_to_fill,
     steady::{caught_up, spent},
 };
 use crate::{
@@ -161,14 +162,7 @@ async fn filled(
         node.stop().await?;
     }
     mirror(node, mariadb, database)?;
-    let began = Instant::now();
-    node.start().await?;
-    caught_up(node).await?;
-    let seconds = began.elapsed().as_secs_f64();
-    let mirror = node.status().await?.mirror.context("no mirror")?;
-    ensure!(mirror.rows_applied >= rows, "{} rows are there of {rows}", mirror.rows_applied);
-    node.stop().await?;
-    Ok(seconds)
+    seconds_to_fill(node, rows).await
 }
 
 /// Writes all rows; `after` ends each statement.

@@ -104,6 +104,11 @@ async fn mirrored(
         node.stop().await?;
     }
     node.flag("--mysql", &mariadb.url_of(database));
+    seconds_to_fill(node, rows).await
+}
+
+/// Seconds from the start of a node until the database that it mirrors into has all; then it is stopped.
+pub(super) async fn seconds_to_fill(node: &mut Node, rows: u64) -> anyhow::Result<f64> {
     let began = Instant::now();
     node.start().await?;
     caught_up(node).await?;
