@@ -178,12 +178,15 @@ pub(super) fn is_known(table: &str) -> Statement {
     )
 }
 
-/// Up to where MySQL is not behind, in general, and in this table where it is not filled: heads, filled, heads
-/// of the table.
-pub(super) fn heads_of(table: &str) -> Statement {
-    Statement::new(
-        "SELECT m.heads, c.filled, c.heads FROM _lastword_mirror m LEFT JOIN _lastword_columns c \
-         ON c.tbl = ? WHERE m.id = 1",
-        [Param::Bytes(table.to_owned().into())],
-    )
+/// Up to where MySQL is not behind, in general, and in those of these tables that were ever filled: heads, then
+/// name, filled, heads of the table.
+pub(super) fn heads_of(tables: &[&str]) -> Statement {
+    let mut sql = "SELECT m.heads, c.tbl, c.filled, c.heads FROM _lastword_mirror m \
+                   LEFT JOIN _lastword_columns c ON c.tbl IN ("
+        .to_owned();
+    repeat(&mut sql, "?", ",", tables.len());
+    sql.push_str(") WHERE m.id = 1");
+    let params: Vec<_> =
+        tables.iter().map(|table| Param::Bytes((*table).to_owned().into())).collect();
+    Statement::new(sql, params)
 }

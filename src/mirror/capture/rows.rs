@@ -21,7 +21,7 @@ use crate::{
         statement::in_powers_of_two,
         tables::facts_of,
     },
-    model::{Heads, Hlc, Key, Origin, TableName, Version},
+    model::{Hlc, Key, Origin, TableName, Version},
     node::CaptureError,
     store::HandedRow,
 };
@@ -59,19 +59,15 @@ impl Session<'_> {
     pub(super) async fn hand_over(&mut self, due: &[usize]) -> Result<usize, MirrorError> {
         self.mysql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
         self.mysql.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
-        let mut heads = Heads::new();
-        let mut now: Vec<usize> = Vec::new();
-        for &at in due {
-            let name = self.tables[at].name.clone();
-            let of_table = self.heads_of(&name).await?;
-            if now.is_empty() {
-                heads = of_table;
-            } else if heads != of_table {
-                self.is_drained = false;
-                continue;
-            }
-            now.push(at);
+        let names: Vec<_> = due.iter().map(|&at| self.tables[at].name.clone()).collect();
+        let all_heads = self.heads_of(&names.iter().collect::<Vec<_>>()).await?;
+        let heads = all_heads.first().cloned().unwrap_or_default();
+        let (now, later): (Vec<_>, Vec<_>) =
+            due.iter().zip(&all_heads).partition(|(_, of_table)| **of_table == heads);
+        if !later.is_empty() {
+            self.is_drained = false;
         }
+        let now: Vec<usize> = now.into_iter().map(|(&at, _)| at).collect();
         let mut reads = Vec::new();
         for &at in &now {
             match self.read(at).await? {

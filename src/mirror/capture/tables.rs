@@ -325,19 +325,32 @@ impl Session<'_> {
         Ok(Ok(()))
     }
 
-    /// Up to where MySQL is not behind in this table.
-    pub(super) async fn heads_of(&mut self, table: &TableName) -> Result<Heads, MirrorError> {
-        let rows = self.mysql.rows(own::heads_of(table.as_str())).await?;
+    /// Up to where MySQL is not behind in each of these tables.
+    pub(super) async fn heads_of(
+        &mut self,
+        tables: &[&TableName],
+    ) -> Result<Vec<Heads>, MirrorError> {
+        let damaged = || MirrorError::Damaged("_lastword_mirror");
+        let names: Vec<_> = tables.iter().map(|table| table.as_str()).collect();
+        let rows = self.mysql.rows(own::heads_of(&names)).await?;
         let heads = |cell: &Cell| match cell.as_deref() {
-            None => Some(Heads::new()),
-            Some(bytes) => Heads::from_bytes(bytes),
+            None => Ok(Heads::new()),
+            Some(bytes) => Heads::from_bytes(bytes).ok_or_else(damaged),
         };
-        let read = rows.first().and_then(|row| match &row[..] {
-            [of_all, filled, ..] if number(filled) == Some(1) => heads(of_all),
-            [_, _, of_table] => heads(of_table),
-            _ => None,
-        });
-        read.ok_or(MirrorError::Damaged("_lastword_mirror"))
+        let of_all = heads(rows.first().and_then(|row| row.first()).ok_or_else(damaged)?)?;
+        let mut of_tables = HashMap::new();
+        for row in &rows {
+            if let [_, name, filled, behind] = &row[..] {
+                let of_table = match number(filled) {
+                    Some(1) => of_all.clone(),
+                    _ => heads(behind)?,
+                };
+                of_tables.insert(text(name), of_table);
+            }
+        }
+        // Of one that was never filled: of nothing.
+        let of_table = |name: &&str| of_tables.get(*name).cloned().unwrap_or_default();
+        Ok(names.iter().map(of_table).collect())
     }
 }
 

@@ -30,7 +30,7 @@ impl Session<'_> {
         let touched = |table: &Table| table.found.as_ref().is_ok_and(is_due);
         let Some(at) = self.tables.iter().position(touched) else { return Ok(false) };
         let of_table = self.tables[at].name.clone();
-        let has = self.heads_of(&of_table).await?;
+        let has = self.heads_of(&[&of_table]).await?.pop().unwrap_or_default();
         let Table { name, found: Ok(found), pending, .. } = &mut self.tables[at] else {
             return Ok(false);
         };
