@@ -65,6 +65,14 @@ fn ring() -> [Node; 3] {
     })
 }
 
+/// Gives the store of a node that is down a new origin.
+fn rejoin(node: &Node) {
+    let data = node.data_dir();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+    let output = command.args(["rejoin", "--data", data.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 fn is_sealed(node: &Node) -> bool {
     done(node, &["member", "list"]).contains("sealed: yes")
 }
@@ -134,12 +142,7 @@ fn a_ring_is_cut_and_healed_and_a_member_is_removed_and_comes_back() {
     wait("sin to be told", || run(&sin, &["status"]).0.contains("was removed from the cluster"));
     assert!(!rows(&fra, "t").contains_key("unspread"));
     sin.kill9();
-    let data = sin.data_dir();
-    let rejoin = Command::new(env!("CARGO_BIN_EXE_lastword"))
-        .args(["rejoin", "--data", data.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(rejoin.status.success(), "{rejoin:?}");
+    rejoin(&sin);
     sin.spawn();
     expected.insert("unspread".into(), "written at sin alone".into());
     until_equal("sin to come back", &[&fra, &nyc, &sin], &expected);
@@ -171,4 +174,35 @@ fn a_newcomer_with_rows_of_its_own_is_admitted_to_a_sealed_cluster() {
     until_equal("the newcomer's rows to come along", &[&fra, &nyc, &tyo], &expected);
     wait("it to take writes", || run(&tyo, &["put", "t", "k", "v"]).1);
     assert!(done(&nyc, &["member", "list"]).contains("newcomer"));
+}
+
+/// The others hear of its admission by way of the hub itself, which tells nothing else before it is in.
+#[test]
+fn a_hub_that_comes_back_is_let_in_where_it_is_the_only_way_between_the_others() {
+    let mut hub = Node::new("hub").flag("--member-seal-after", "0s");
+    let spoke = |site| Node::new(site).peer(&hub.url()).flag("--member-seal-after", "0s").start();
+    let [mut fra, mut nyc] = ["fra", "nyc"].map(spoke);
+    hub.spawn();
+    wait("the cluster to be sealed", || {
+        [&hub, &fra, &nyc].iter().all(|node| is_sealed(node) && members(node).len() == 3)
+    });
+    done(&fra, &["put", "t", "a", "from fra"]);
+    done(&hub, &["put", "t", "b", "from the hub"]);
+    let mut expected: BTreeMap<String, String> =
+        [("a", "from fra"), ("b", "from the hub")].map(|(k, v)| (k.into(), v.into())).into();
+    until_equal("the star to agree", &[&hub, &fra, &nyc], &expected);
+
+    fra.kill9();
+    nyc.kill9();
+    done(&hub, &["put", "t", "b", "unspread"]);
+    hub.kill9();
+    rejoin(&hub);
+    fra.restart();
+    done(&fra, &["put", "t", "c", "while the hub was away"]);
+    nyc.restart();
+    hub.spawn();
+    expected.insert("b".into(), "unspread".into());
+    expected.insert("c".into(), "while the hub was away".into());
+    until_equal("the star to agree again", &[&hub, &fra, &nyc], &expected);
+    wait("the hub to take writes", || run(&hub, &["put", "t", "d", "x"]).1);
 }

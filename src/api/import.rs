@@ -124,7 +124,7 @@ impl Import {
         // Nobody reconciles meanwhile; and the sender may have been removed since the part before.
         let _turn = self.node.merge_turn().await;
         check(&self.node, &self.header)?;
-        let own_head = self.node.snapshot().own_head(self.node.origin());
+        let own_head = self.node.snapshot().own_head(self.node.origin(), self.header.origin);
         let received = self
             .receiver
             .on_delta(delta, own_head, self.node.now_ms())

@@ -96,6 +96,8 @@ pub struct HelloMembership {
     pub has_acknowledged: bool,
     /// A sealed cluster may take it in: it never met anyone, or comes back after it was removed.
     pub may_join: bool,
+    /// It comes back from a sealed cluster, and is nobody there before it is admitted.
+    pub waits_for_admission: bool,
     /// The origin that it had before it came back.
     pub earlier: Option<Origin>,
     /// It is being admitted.

@@ -11,7 +11,7 @@ pub struct Joining {
     /// The stamp of its admission: it will stamp above it only.
     pub admission: Hlc,
     /// Whether it has incorporated the admission, and all that the sponsor had then. Now every member
-    /// must be known to have claimed the admission.
+    /// must be known to have heard of the admission.
     pub pulled: bool,
 }
 

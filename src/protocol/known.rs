@@ -48,10 +48,10 @@ impl Known {
         members.stable(own, heads, |origin| self.of(origin))
     }
 
-    /// Which members a store that is being admitted still waits for: each must have claimed the
-    /// admission, and this store all that the member had stamped by then. So it has met every
-    /// admission of itself that any of them wrote, and will stamp above all. Its `earlier` self says
-    /// nothing any more.
+    /// Which members a store that is being admitted still waits for: each must have heard of the admission,
+    /// which is where its head of this store begins then, and this store must have claimed all that the member
+    /// had stamped by then. So it has met every admission of itself that any of them wrote, and will stamp above
+    /// all. Its `earlier` self says nothing any more.
     pub fn missing(
         &mut self,
         own: Origin,
@@ -64,13 +64,9 @@ impl Known {
         let is_other = |member: &Origin| *member != own && Some(*member) != earlier;
         for member in members.remaining().filter(is_other) {
             let theirs = self.heads.get(&member);
-            let claimed = theirs.is_some_and(|h| h.get(joining.sponsor) >= joining.admission);
-            let target = match (claimed, theirs) {
-                (true, Some(theirs)) => {
-                    Some(*self.targets.entry(member).or_insert(theirs.get(member)))
-                }
-                _ => None,
-            };
+            let has_heard = theirs.filter(|theirs| theirs.get(own) >= joining.admission);
+            let target =
+                has_heard.map(|theirs| *self.targets.entry(member).or_insert(theirs.get(member)));
             if target.is_none_or(|target| heads.get(member) < target) {
                 missing.push(member);
             }
@@ -125,7 +121,7 @@ mod tests {
         assert_eq!(known.stable(origin(1), &own, &three()), heads(&[(1, 5), (2, 2)]));
     }
 
-    /// A member that claims the admission may have written another one before; that must be here.
+    /// A member that hears of the admission may have written another one before; that must be here.
     #[test]
     fn a_newcomer_waits_for_each_members_word_and_for_what_it_had_written_by_then() {
         let (mut known, members) = (Known::default(), three());
@@ -134,10 +130,10 @@ mod tests {
             known.missing(origin(1), &heads(ours), &members, joining, None)
         };
         assert_eq!(missing(&mut known, &[(2, 60)]), [origin(2), origin(3)]);
-        known.learn(origin(2), &heads(&[(2, 60)]));
-        known.learn(origin(3), &heads(&[(2, 49), (3, 70)]));
+        known.learn(origin(2), &heads(&[(1, 50), (2, 60)]));
+        known.learn(origin(3), &heads(&[(1, 49), (3, 70)]));
         assert_eq!(missing(&mut known, &[(2, 60), (3, 70)]), [origin(3)]);
-        known.learn(origin(3), &heads(&[(2, 55), (3, 90)]));
+        known.learn(origin(3), &heads(&[(1, 50), (3, 90)]));
         assert_eq!(missing(&mut known, &[(2, 60), (3, 70)]), [origin(3)]);
         // What it stamps later is of no concern.
         known.learn(origin(3), &heads(&[(3, 200)]));

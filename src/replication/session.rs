@@ -273,7 +273,7 @@ impl Session<'_> {
         let bytes: usize = delta.rows.iter().map(crate::model::Row::size_bytes).sum();
         let rows = delta.rows.len() as u64;
         let (remaining_rows, remaining_bytes) = (delta.remaining_rows, delta.remaining_bytes);
-        let own_head = self.node.snapshot().own_head(self.node.origin());
+        let own_head = self.node.snapshot().own_head(self.node.origin(), self.peer);
         let received =
             receiver.on_delta(delta, own_head, self.node.now_ms()).map_err(LinkError::Violation)?;
         self.handle.update(|report| {

@@ -94,8 +94,8 @@ pub(super) struct Transaction<'t> {
     pub(super) heads: Heads,
     pub(super) cluster: Cow<'t, Cluster>,
     pub(super) published: &'t Published,
-    /// Up to where this store had incorporated every write when the transaction began.
-    horizon: Hlc,
+    /// Up to where whoever writes here had seen every write when the transaction began.
+    seen: Hlc,
     /// The table that was looked up last: mostly it is the next one too.
     last_table: Option<(TableName, TableId)>,
     /// Where the place of the row under way is put together.
@@ -123,7 +123,7 @@ impl<'t> Transaction<'t> {
             now_ms,
             names: Cow::Borrowed(&published.tables),
             heads: (*published.heads).clone(),
-            horizon: published.cluster.horizon(&published.heads),
+            seen: published.cluster.seen(&published.heads),
             cluster: Cow::Borrowed(&published.cluster),
             published,
             last_table: None,
@@ -310,7 +310,7 @@ impl<'t> Transaction<'t> {
         let (place, spot) = self.locate(id, key);
         let local = self.standing(spot, &place)?;
         let mut known = self.known_of(&place, &local)?;
-        known.seen = known.seen.max(self.horizon);
+        known.seen = known.seen.max(self.seen);
         let write = (key, value, expires_at_ms);
         Ok(self.put_own((place, spot), table, write, &local, &known))
     }

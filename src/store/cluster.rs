@@ -13,6 +13,49 @@ use crate::{
     protocol::{Joining, MEMBER_TABLES, Membership, Standing},
 };
 
+/// What a store was before it came back under a new origin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Earlier {
+    /// That it had then.
+    pub(super) origin: Origin,
+    pub(super) returns: Returns,
+    /// Its horizon then. What it had incorporated it still has, and whoever it has not heard of since stamps above
+    /// an admission that lies above.
+    pub(super) horizon: Hlc,
+}
+
+/// How a store that comes back may meet others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returns {
+    /// It knew of no seal: it meets whoever meets freely, or is admitted.
+    Freely = 0,
+    /// It knew of one: it is nobody before it is admitted.
+    ByAdmission = 1,
+    /// It has met others freely since: it is a founder like them.
+    AsFounder = 2,
+}
+
+impl Earlier {
+    /// 16 bytes of origin, 1 of how it returns, 8 of horizon.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let horizon = self.horizon.bits().to_be_bytes();
+        [&self.origin.as_bytes()[..], &[self.returns as u8], &horizon].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Earlier> {
+        let (origin, rest) = bytes.split_first_chunk::<16>()?;
+        let (returns, horizon) = rest.split_first()?;
+        let returns = match returns {
+            0 => Returns::Freely,
+            1 => Returns::ByAdmission,
+            2 => Returns::AsFounder,
+            _ => return None,
+        };
+        let horizon = Hlc::from_bits(u64::from_be_bytes(horizon.try_into().ok()?));
+        Some(Earlier { origin: Origin::from_bytes(*origin), returns, horizon })
+    }
+}
+
 /// How this store stands to the cluster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cluster {
@@ -25,10 +68,8 @@ pub(super) struct Cluster {
     /// There are rows that nobody else takes as they are, because their stamps count as known: they are
     /// written anew.
     pub(super) renewing: bool,
-    /// The origin that this store had before it came back as a new member.
-    pub(super) earlier: Option<Origin>,
-    /// It came back from a sealed cluster: it is nobody there before it is admitted.
-    pub(super) must_be_admitted: bool,
+    /// What this store was before it came back as a new member.
+    pub(super) earlier: Option<Earlier>,
     /// While a store comes back: origins that were closed without it, and above which stamp none of the
     /// others ever had anything of them.
     pub(super) outside: Heads,
@@ -65,10 +106,8 @@ impl Cluster {
         let mut renew = view.range(Space::Renew, Bound::Unbounded, Bound::Unbounded)?;
         cluster.renewing = renew.next()?.is_some();
         if let Some(bytes) = view.get(Space::State, tables::STATE_EARLIER)? {
-            let (origin, _) =
-                bytes.split_first_chunk::<16>().ok_or(StoreError::Damaged("an origin"))?;
-            cluster.earlier = Some(Origin::from_bytes(*origin));
-            cluster.must_be_admitted = bytes.last() == Some(&1);
+            let earlier = Earlier::from_bytes(&bytes);
+            cluster.earlier = Some(earlier.ok_or(StoreError::Damaged("the earlier origin"))?);
         }
         if let Some(bytes) = view.get(Space::State, tables::STATE_OUTSIDE)? {
             let outside = Heads::from_bytes(&bytes);
@@ -91,9 +130,47 @@ impl Cluster {
         self.members.horizon(heads)
     }
 
-    /// Whether the store `own` waits to be admitted, and has nothing to say to the cluster before.
+    /// Up to where whoever writes here has seen everything: also before a store that comes back has a horizon
+    /// again.
+    pub(super) fn seen(&self, heads: &Heads) -> Hlc {
+        let earlier = self.earlier.map(|earlier| earlier.horizon).unwrap_or_default();
+        self.horizon(heads).max(earlier)
+    }
+
+    /// Whether the store `own` asked a sealed cluster to take it in, or has to, and has nothing to say before.
     pub(super) fn waits_for_admission(&self, own: Origin) -> bool {
-        self.must_be_admitted && !self.members.has_acknowledged(own)
+        let must_ask = self.returns() == Some(Returns::ByAdmission);
+        (self.asked || must_ask) && !self.members.has_acknowledged(own)
+    }
+
+    fn returns(&self) -> Option<Returns> {
+        self.earlier.map(|earlier| earlier.returns)
+    }
+
+    /// Whether the store `own` comes back, and a sealed cluster of which `is_founder` is not true has to take it
+    /// in.
+    pub(super) fn comes_back(&self, own: Origin, is_founder: bool) -> bool {
+        let may_ask = match self.returns() {
+            None | Some(Returns::AsFounder) => false,
+            Some(Returns::Freely) => !is_founder,
+            Some(Returns::ByAdmission) => true,
+        };
+        may_ask && self.joining.is_none() && !self.members.has_acknowledged(own)
+    }
+
+    /// Whether the store `own`, which has these heads, may be taken in by a sealed cluster: it never met another
+    /// one, or comes back from there.
+    pub(super) fn may_join(&self, own: Origin, heads: &Heads) -> bool {
+        match self.returns() {
+            None => {
+                heads.iter().all(|(origin, _)| origin == own)
+                    && self.members.iter().all(|(origin, _)| origin == own)
+            }
+            Some(Returns::AsFounder) => false,
+            Some(Returns::Freely | Returns::ByAdmission) => {
+                self.members.get(own).is_none_or(|member| member.admission.is_none())
+            }
+        }
     }
 
     /// Whether a write that this store has is outside of what members mean by "every write up to here",

@@ -16,7 +16,7 @@ use std::ops::Bound;
 use super::{
     MeetError, Meeting, MergeReport, Met, StoreError,
     apply::Transaction,
-    cluster::{Cluster, met_key},
+    cluster::{Cluster, Earlier, Returns, met_key},
     codec,
     memory::Spot,
     tables,
@@ -48,8 +48,19 @@ impl Transaction<'_> {
         if met != Met::Known {
             return Ok(Ok(met));
         }
-        if self.cluster.members.standing(peer, &self.heads) == Standing::Unknown {
-            let rows = &meeting.membership.rows;
+        if let Some(earlier) = self.cluster.earlier
+            && earlier.returns == Returns::Freely
+            && !meeting.membership.has_acknowledged
+        {
+            let earlier = Earlier { returns: Returns::AsFounder, ..earlier };
+            self.batch.put(Space::State, tables::STATE_EARLIER, &earlier.to_bytes());
+            self.cluster.to_mut().earlier = Some(earlier);
+        }
+        // Where the newcomer is the only way, nobody but itself can tell of its admission, while it does not tell
+        // what is there yet.
+        let rows = &meeting.membership.rows;
+        let is_unknown = self.cluster.members.standing(peer, &self.heads) == Standing::Unknown;
+        if is_unknown || rows.iter().any(|row| self.is_news_of_admission(row, peer)) {
             if are_beyond(rows, self.now_ms, meeting.drift_bound_ms) {
                 return Ok(Err(MeetError::ClockSkew));
             }
@@ -72,16 +83,22 @@ impl Transaction<'_> {
         if matches!(members.standing(own, &self.heads), Standing::Removed | Standing::Closed) {
             return Err(MeetError::OwnRemoved);
         }
-        let comes_back = self.cluster.earlier.is_some()
-            && !members.has_acknowledged(own)
-            && self.cluster.joining.is_none();
-        // Unless it came back while everybody still met freely.
-        if comes_back && theirs.has_acknowledged && !theirs.members.contains(&(own, false)) {
+        // Who asked to be taken in, or has to, is nobody before: whom it met meanwhile would have rows of its
+        // that the others hold for known once they hear of the admission.
+        if self.cluster.waits_for_admission(own) && !theirs.has_acknowledged {
+            return Err(MeetError::Joining);
+        }
+        let is_founder = theirs.members.contains(&(own, false));
+        if theirs.has_acknowledged && self.cluster.comes_back(own, is_founder) {
             return Ok(Met::Stranger);
         }
         let standing = members.standing(peer, &self.heads);
         if matches!(standing, Standing::Removed | Standing::Closed) {
             return Err(MeetError::Removed);
+        }
+        let we_sealed = members.has_acknowledged(own);
+        if theirs.waits_for_admission && !we_sealed {
+            return Err(MeetError::Joining);
         }
         let waits_for_another = |joining: &Option<Joining>, sponsor: Origin| {
             joining.is_some_and(|joining| !joining.pulled && joining.sponsor != sponsor)
@@ -90,24 +107,21 @@ impl Transaction<'_> {
         {
             return Err(MeetError::Joining);
         }
-        let we_sealed = members.has_acknowledged(own);
         let is_newcomer = we_sealed && !theirs.has_acknowledged && theirs.may_join;
         if standing == Standing::Member {
-            // It was admitted, and has not heard of that.
+            // It was admitted, and has not heard of that; or it is known by rows that came otherwise.
             let admitted = members.get(peer).is_some_and(|member| member.admission.is_some());
-            return Ok(if is_newcomer && admitted { Met::Newcomer } else { Met::Known });
+            let is_newcomer = is_newcomer && (admitted || theirs.waits_for_admission);
+            return Ok(if is_newcomer { Met::Newcomer } else { Met::Known });
         }
         // A store that knows us belongs to whom we belong to: our row came to it by way of members.
         let we_are_admitted = members.get(own).is_some_and(|member| member.admission.is_some());
         // Unless it remembers us from an earlier life.
         let knows_us = theirs.earlier.is_none() && theirs.members.contains(&(own, we_are_admitted));
         match (we_sealed, theirs.has_acknowledged) {
-            (false, false) if self.cluster.asked || self.cluster.must_be_admitted => {
-                Err(MeetError::Joining)
-            }
             (false, false) => Ok(Met::Known),
             (false, true) if knows_us => Ok(Met::Known),
-            (false, true) if self.may_join() => Ok(Met::Stranger),
+            (false, true) if self.cluster.may_join(self.origin, &self.heads) => Ok(Met::Stranger),
             // Its members know nothing of us.
             (false, true) => Err(MeetError::SealedThere),
             (true, _) if knows_us && !self.is_settled() => Ok(Met::Known),
@@ -129,21 +143,19 @@ impl Transaction<'_> {
             || !self.cluster.floor.is_empty()
     }
 
-    /// Whether a row admits `peer`, by a member that is still one.
+    /// Whether a row admits `peer` as nothing here does.
+    fn is_news_of_admission(&self, row: &Row, peer: Origin) -> bool {
+        let known = self.cluster.members.get(peer).and_then(|member| member.admission);
+        self.may_take_in(row, peer) && known < Some(row.body.version())
+    }
+
+    /// Whether a row admits `peer`, by a member that is still one. Who is not in yet cannot tell: where its sponsor
+    /// was removed, which it has not heard of, so may others have been.
     fn may_take_in(&self, row: &Row, peer: Origin) -> bool {
         let members = &self.cluster.members;
         let by = members.standing(row.body.version().origin, &self.heads);
-        row.table == MEMBER_TABLES.admissions && is_of(row, peer) && by == Standing::Member
-    }
-
-    /// Whether this store may be taken in by a sealed cluster: nothing but its own is here, or it comes
-    /// back from there.
-    fn may_join(&self) -> bool {
-        if self.cluster.earlier.is_some() {
-            return self.cluster.members.get(self.origin).is_none_or(|m| m.admission.is_none());
-        }
-        self.heads.iter().all(|(origin, _)| origin == self.origin)
-            && self.cluster.members.iter().all(|(origin, _)| origin == self.origin)
+        let is_admission = row.table == MEMBER_TABLES.admissions && is_of(row, peer);
+        is_admission && by == Standing::Member && self.cluster.joining.is_none()
     }
 
     /// Admits a newcomer whose own stamps go up to `head`, and gives the rows that say so; those of
@@ -228,7 +240,7 @@ impl Transaction<'_> {
         }
         if self.cluster.joining.is_some()
             || self.cluster.members.has_acknowledged(self.origin)
-            || !self.may_join()
+            || !self.cluster.may_join(self.origin, &self.heads)
         {
             return Ok(Err(MeetError::SealedThere));
         }
@@ -294,7 +306,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Every member is known to have claimed the admission: this store is one of them.
+    /// Every member is known to have heard of the admission: this store is one of them.
     pub(super) fn activate(&mut self) {
         if self.cluster.joining.is_some_and(|joining| joining.pulled) {
             self.batch.remove(Space::State, tables::STATE_JOINING);
@@ -313,7 +325,7 @@ impl Transaction<'_> {
         if self.cluster.renewing {
             self.renew()?;
         }
-        if self.cluster.asked || self.cluster.waits_for_admission(self.origin) {
+        if self.cluster.waits_for_admission(self.origin) {
             return Ok(());
         }
         if let Some(removal) = earlier_to_remove(&self.cluster, self.origin, &self.heads) {
@@ -381,7 +393,7 @@ fn is_of_removal(row: &Row) -> bool {
 
 /// The removal of the origin that this store had before, where nobody has removed it yet.
 fn earlier_to_remove(cluster: &Cluster, own: Origin, heads: &Heads) -> Option<SystemRow> {
-    let earlier = cluster.earlier?;
+    let earlier = cluster.earlier?.origin;
     let members = &cluster.members;
     let is_due =
         members.has_acknowledged(own) && members.standing(earlier, heads) == Standing::Member;
@@ -394,7 +406,7 @@ pub(super) fn is_due(published: &super::Published, own: Origin) -> bool {
     let (cluster, heads): (_, &Heads) = (&published.cluster, &published.heads);
     match cluster.joining {
         Some(_) => false,
-        None if cluster.asked || cluster.waits_for_admission(own) => false,
+        None if cluster.waits_for_admission(own) => false,
         None => {
             cluster.renewing
                 || earlier_to_remove(cluster, own, heads).is_some()

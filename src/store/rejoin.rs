@@ -12,7 +12,12 @@ use std::path::Path;
 
 use redb::StorageBackend;
 
-use super::{Moving, OpenError, STORE_FILE, Store, StoreConfig, Writer, tables, tables::Space};
+use super::{
+    Moving, OpenError, STORE_FILE, Store, StoreConfig, Writer,
+    cluster::{Earlier, Returns},
+    tables,
+    tables::Space,
+};
 use crate::model::Origin;
 
 impl Store {
@@ -59,14 +64,17 @@ fn renamed(store: &Store, mut writer: Writer, fresh: Origin) -> Result<Origin, O
     tables::set_origin(&write, fresh)?;
     {
         let mut state = write.open_table(Space::State.table()).map_err(super::StoreError::from)?;
-        let sealed = u8::from(store.snapshot().members().has_seal());
-        state.insert(tables::STATE_EARLIER, &[&earlier.as_bytes()[..], &[sealed]].concat()[..])?;
+        let snapshot = store.snapshot();
+        let sealed = snapshot.members().has_seal();
+        let returns = if sealed { Returns::ByAdmission } else { Returns::Freely };
+        let came_from = Earlier { origin: earlier, returns, horizon: snapshot.seen() };
+        state.insert(tables::STATE_EARLIER, &came_from.to_bytes()[..])?;
         for name in [tables::STATE_JOINING, tables::STATE_ASKED] {
             state.remove(name)?;
         }
         let mut heads = write.open_table(Space::Heads.table()).map_err(super::StoreError::from)?;
         let claimed = store.heads();
-        for (origin, member) in store.snapshot().members().iter() {
+        for (origin, member) in snapshot.members().iter() {
             if member.begins_at(claimed.get(origin)) {
                 heads.remove(&origin.as_bytes()[..])?;
             }

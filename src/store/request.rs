@@ -59,7 +59,7 @@ pub enum Request {
         /// Refused where they lie further ahead of the wall clock, in milliseconds.
         drift_bound_ms: u64,
     },
-    /// Every member has claimed the admission of this store.
+    /// Every member has heard of the admission of this store.
     Activate,
     /// Take dead rows away that every member has.
     Purge {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
-    protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership},
+    protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership, Standing},
 };
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
@@ -91,18 +91,14 @@ impl Snapshot {
     /// The origin that this store had before it came back as a new member.
     #[must_use]
     pub fn earlier(&self) -> Option<Origin> {
-        self.published.cluster.earlier
+        self.published.cluster.earlier.map(|earlier| earlier.origin)
     }
 
     /// Whether the store `own`, which this is, may be taken in by a sealed cluster: it never met another
     /// one, or comes back after it was removed.
     #[must_use]
     pub fn may_join(&self, own: Origin) -> bool {
-        if self.published.cluster.earlier.is_some() {
-            return self.members().get(own).is_none_or(|member| member.admission.is_none());
-        }
-        self.heads().iter().all(|(origin, _)| origin == own)
-            && self.members().iter().all(|(origin, _)| origin == own)
+        self.published.cluster.may_join(own, self.heads())
     }
 
     /// Whether peers may be told what is here. Not before a store that is admitted has pulled all that its
@@ -113,11 +109,16 @@ impl Snapshot {
         self.joining().is_none_or(|joining| joining.pulled) && !self.published.cluster.renewing
     }
 
-    /// The head that a peer may claim of the store `own`, which this is: no more than was stamped here.
-    /// While it is being admitted it stamps nothing, and others may know of a later admission.
+    /// The head that `peer` may claim of the store `own`, which this is: no more than was stamped here.
+    /// While it is being admitted it stamps nothing, and others may know of a later admission; who was removed may
+    /// know of one that it gave itself, and that nobody ever hears of.
     #[must_use]
-    pub fn own_head(&self, own: Origin) -> Hlc {
-        if self.is_joining() { Hlc::from_bits(Hlc::MAX.bits() - 1) } else { self.heads().get(own) }
+    pub fn own_head(&self, own: Origin, peer: Origin) -> Hlc {
+        let standing = self.members().standing(peer, self.heads());
+        if self.is_joining() || matches!(standing, Standing::Removed | Standing::Closed) {
+            return Hlc::from_bits(Hlc::MAX.bits() - 1);
+        }
+        self.heads().get(own)
     }
 
     /// How the store `own` stands to the cluster, for its hello.
@@ -138,7 +139,8 @@ impl Snapshot {
         Ok(HelloMembership {
             has_acknowledged: members.has_acknowledged(own),
             may_join: self.may_join(own),
-            earlier: self.published.cluster.earlier,
+            waits_for_admission: self.published.cluster.waits_for_admission(own),
+            earlier: self.earlier(),
             joining: self.joining(),
             rows,
             members: members.remaining().map(|origin| (origin, admitted(origin))).collect(),
@@ -154,6 +156,11 @@ impl Snapshot {
     #[must_use]
     pub fn horizon(&self) -> Hlc {
         self.published.cluster.horizon(&self.published.heads)
+    }
+
+    /// Up to where whoever writes here has seen everything.
+    pub(super) fn seen(&self) -> Hlc {
+        self.published.cluster.seen(&self.published.heads)
     }
 
     /// How many rows are dead at `now_ms` and not purged yet, counting to `max` at most.

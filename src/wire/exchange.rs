@@ -190,6 +190,7 @@ impl TryFrom<proto::Hello> for Hello {
             membership: HelloMembership {
                 has_acknowledged: hello.has_acknowledged,
                 may_join: hello.may_join,
+                waits_for_admission: hello.waits_for_admission,
                 earlier: match hello.earlier_origin.is_empty() {
                     true => None,
                     false => Some(origin_in(&hello.earlier_origin)?),
@@ -257,6 +258,7 @@ impl From<Hello> for proto::Hello {
             capabilities: hello.capabilities.names().map(str::to_owned).collect(),
             has_acknowledged: hello.membership.has_acknowledged,
             may_join: hello.membership.may_join,
+            waits_for_admission: hello.membership.waits_for_admission,
             earlier_origin: hello.membership.earlier.map(origin_out).unwrap_or_default(),
             joining: hello.membership.joining.map(joining_out),
             member_rows: rows_out(hello.membership.rows),
@@ -432,6 +434,7 @@ mod tests {
                 membership: HelloMembership {
                     has_acknowledged: true,
                     may_join: true,
+                    waits_for_admission: true,
                     earlier: Some(Origin::from_bytes([9; 16])),
                     joining: Some(Joining {
                         sponsor: Origin::from_bytes([6; 16]),

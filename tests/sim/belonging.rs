@@ -2,7 +2,7 @@
 
 use lastword::{
     model::{Hlc, Origin, Role},
-    protocol::{Frame, Standing, member_row, removal_row, seal_row},
+    protocol::{Frame, Membership, Standing, member_row, removal_row, seal_row},
     store::{Outcome, Request},
 };
 
@@ -63,10 +63,13 @@ impl Cluster {
         let snapshot = self.sites[site].snapshot();
         // An operator does not seal a site that is still alone.
         let alone = snapshot.members().remaining().count() < 2;
-        // Nor a part of a cluster whose other part somebody has sealed.
+        // Nor a part of a cluster whose other part somebody has sealed. Who comes back is part of nothing yet.
         let sealed_elsewhere = self.sites.iter().any(|other| {
             let is_known = |origin| snapshot.members().get(origin).is_some();
-            other.is_up() && other.snapshot().members().has_seal() && !is_known(other.origin())
+            let has_sealed = |members: &Membership| {
+                members.has_seal() && members.has_acknowledged(other.origin())
+            };
+            other.is_up() && has_sealed(other.snapshot().members()) && !is_known(other.origin())
         });
         if !alone && !sealed_elsewhere && !snapshot.members().has_seal() && !self.refuses(site) {
             self.tally.seals += 1;

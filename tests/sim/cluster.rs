@@ -137,8 +137,7 @@ impl Cluster {
             .collect();
         self.tally.closings += closed.len() as u64;
         let members = self.members();
-        let left = self.sites.iter().filter(|site| !site.removed).count();
-        self.tally.left_out += (left - members.len()) as u64;
+        self.tally.left_out += (self.left().len() - members.len()) as u64;
         let stores: Vec<(usize, &Store)> =
             members.iter().map(|site| (*site, self.sites[*site].store())).collect();
         let all: Vec<&Store> =
@@ -209,6 +208,11 @@ impl Cluster {
             )
         };
         self.sites.iter().map(of_site).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The sites that nobody removed.
+    pub(super) fn left(&self) -> Vec<usize> {
+        self.sites.iter().filter(|site| !site.removed).map(|site| site.number).collect()
     }
 
     /// The sites that belong to the cluster and take writes, as they see it themselves, and that nobody

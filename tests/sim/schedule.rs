@@ -417,36 +417,34 @@ impl History {
         if self.cluster.dice.chance(50) && self.plan.cuts {
             self.cluster.cut_where(|_| true);
         }
-        // Whoever is left can reach each other.
-        let left: Vec<usize> =
-            self.cluster.sites.iter().filter(|s| !s.removed).map(|s| s.number).collect();
-        for pair in left.windows(2) {
-            self.edges.push((pair[0], pair[1]));
-        }
-        if self.cluster.origins > 0 || self.cluster.tally.founded > 0 {
-            // Who is not in yet may be no way for the others.
-            self.edges = (0..left.len())
-                .flat_map(|b| (0..b).map(move |a| (a, b)))
-                .map(|(a, b)| (left[a], left[b]))
-                .collect();
-        }
+        self.join_up();
         let commits = self.cluster.tally.commits;
         self.calm_round()?;
         self.cluster.tally.commits_when_calm = self.cluster.tally.commits - commits;
         if self.plan.members {
-            self.settle(3 * left.len())?;
+            let left = self.cluster.left().len();
+            self.settle(3 * left)?;
             // An operator removes who is gone for good, or cannot come in for want of such a one.
             for _ in 0..3 {
                 if self.cluster.remove_the_gone()? {
-                    self.settle(2 * left.len())?;
+                    self.join_up();
+                    self.settle(2 * left)?;
                 }
             }
-            for &site in &left {
+            for site in self.cluster.left() {
                 self.cluster.purge(site)?;
             }
             self.calm_round()?;
         }
         Ok(())
+    }
+
+    /// From now on whoever is left can reach each other; and the members, without those who are not in yet: a removal
+    /// is complete only once all that remain have said so, and who comes back may have to wait for that.
+    fn join_up(&mut self) {
+        for sites in [self.cluster.left(), self.cluster.members()] {
+            self.edges.extend(sites.windows(2).map(|pair| (pair[0], pair[1])));
+        }
     }
 
     /// What is owed is owed in turn, from one end of the cluster to the other.

@@ -342,9 +342,10 @@ impl Cluster {
         }
         let now_ms = self.sites[site].now_ms(self.now_ms);
         let own = self.sites[site].origin();
+        let peer = self.talk(link, end).peer;
         let own_head = match rule {
             Rule::StaleOwnHead => self.links[link].ends[end].hello.heads.get(own),
-            _ => self.sites[site].snapshot().own_head(own),
+            _ => self.sites[site].snapshot().own_head(own, peer),
         };
         let (snapshot_heads, last) = (delta.snapshot_heads.clone(), delta.last);
         let reached: Heads = delta
@@ -356,7 +357,6 @@ impl Cluster {
             })
             .collect();
         let talk = self.talk(link, end);
-        let peer = talk.peer;
         if let Some(heads) = &snapshot_heads {
             // What the peer's snapshot holds need not be sent back.
             talk.sender.on_peer_heads(heads);
