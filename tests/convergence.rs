@@ -24,10 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sim::{
-    Plan, Rule, Tally, run,
-    stories::{self, Story},
-};
+use sim::{Plan, Rule, Tally, run, stage::Story, stories};
 
 /// What plays one history again.
 const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --ignored --nocapture";

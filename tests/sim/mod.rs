@@ -13,6 +13,7 @@
 //! link.rs      one stream between two sites: both ends' state and the frames under way
 //! oracle.rs    what must hold, at once and in the end
 //! stories.rs   histories that chance seldom writes
+//! stage.rs     what stories are told with
 //! ```
 //!
 //! The driver of a link is written a second time here, after `node::follow` and the rules of the
@@ -24,6 +25,7 @@ mod link;
 mod oracle;
 mod schedule;
 mod site;
+pub(crate) mod stage;
 pub(crate) mod stories;
 mod talk;
 
