@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sim::{Plan, Rule, Tally, run, stage::Story, stories};
+use sim::{Plan, Rule, Tally, member_stories, run, stage::Story, stories};
 
 /// What plays one history again.
 const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --ignored --nocapture";
@@ -117,7 +117,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 18] = [
+    let stories: [(Story, Option<Rule>); 23] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
@@ -136,6 +136,11 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (stories::a_deletion_that_came_without_a_claim, None),
         (stories::a_deletion_that_two_removed_sites_had, None),
         (stories::an_admission_by_a_removed_site, None),
+        (member_stories::a_removal_counts_as_acknowledged_once_that_is_claimed, None),
+        (member_stories::removals_are_complete_together, None),
+        (member_stories::nobody_is_closed_while_founders_are_unknown, None),
+        (member_stories::what_may_have_died_is_recorded, None),
+        (member_stories::who_comes_back_before_the_seal_removes_its_earlier_self, None),
     ];
     for (story, wrong) in stories {
         if let Err(violation) = story(Rule::Sound) {

@@ -12,7 +12,8 @@
 //! site.rs      one store, its newest commits, its disk and its clock
 //! link.rs      one stream between two sites: both ends' state and the frames under way
 //! oracle.rs    what must hold, at once and in the end
-//! stories.rs   histories that chance seldom writes
+//! stories.rs   histories that chance seldom writes; those of sites that leave, and come back, in
+//!              member_stories.rs
 //! stage.rs     what stories are told with
 //! ```
 //!
@@ -22,6 +23,7 @@
 mod belonging;
 mod cluster;
 mod link;
+pub(crate) mod member_stories;
 mod oracle;
 mod schedule;
 mod site;

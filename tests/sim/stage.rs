@@ -180,6 +180,22 @@ impl Stage {
         self.0.check_end()
     }
 
+    /// These exchange what they have until the origin of a removed site is closed, and have the same.
+    pub(super) fn closes(&mut self, left: &[usize], removed: usize) -> Result<(), Violation> {
+        let ways: Vec<(usize, usize)> = left
+            .iter()
+            .flat_map(|from| left.iter().map(move |to| (*from, *to)))
+            .filter(|(from, to)| from != to)
+            .collect();
+        self.settle(&ways)?;
+        let origin = self.0.sites[removed].origin();
+        let is_open = |site: &usize| !self.0.sites[*site].heads().get(origin).is_closed();
+        if let Some(site) = left.iter().copied().find(is_open) {
+            return Err(Violation(format!("site {site} never closes {origin}")));
+        }
+        self.0.check_end()
+    }
+
     /// An operator removes a member, at another one.
     pub(super) fn remove(&mut self, by: usize, site: usize) -> Result<(), Violation> {
         let cluster = &mut self.0;
