@@ -1,5 +1,10 @@
 //! Stories of sites that are removed, and that come back. `stage.rs` says how they are told.
 
+use lastword::{
+    model::Hlc,
+    protocol::{Delta, Frame},
+};
+
 use super::{Rule, Violation, stage::Stage};
 
 /// 2 is removed, and what it wrote came to 0, whose acknowledgement comes to 1 in a delta that breaks before the rest.
@@ -34,6 +39,40 @@ pub(crate) fn removals_are_complete_together(rule: Rule) -> Result<(), Violation
     stage.advance(0)?;
     stage.pull(2, 1, None)?;
     stage.closes(&[0, 1], 3)
+}
+
+/// 0 has said what it has of 2, which is removed and does not know it, and 1 has closed it. The link of 0 and 2 is still
+/// there: nothing more comes in by it.
+pub(crate) fn nothing_more_comes_from_a_removed_site(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.pull(2, 0, None)?;
+    stage.remove(1, 2)?;
+    stage.advance(1)?;
+    stage.pull(1, 0, None)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    stage.advance(1)?;
+    stage.put(2, "row")?;
+    stage.pull(2, 0, None)?;
+    stage.closes(&[0, 1], 2)
+}
+
+/// 0 says that 2 is closed, for what reason ever. 1 has not heard of a removal, and goes on listening to 2.
+pub(crate) fn a_peers_word_alone_closes_nobody(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    let (link, end) = stage.link(0, 1);
+    stage.deliver_all(link)?;
+    let origin = stage.0.sites[2].origin();
+    let word = Delta {
+        snapshot_heads: Some([(origin, Hlc::MAX)].into_iter().collect()),
+        last: true,
+        want_number: stage.0.talk_ref(link, end).sender.want_number(),
+        ..Delta::default()
+    };
+    stage.0.links[link].wires[1 - end].push_back(Frame::Delta(word));
+    stage.deliver_all(link)?;
+    stage.put(2, "row")?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (1, 2), (2, 1)])
 }
 
 /// In a cluster that is not sealed 0 removes 1, which alone has met 2: 0 knows of nobody else who has what 1 wrote.
