@@ -117,7 +117,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 25] = [
+    let stories: [(Story, Option<Rule>); 26] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
@@ -137,6 +137,7 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (stories::a_deletion_that_two_removed_sites_had, None),
         (stories::an_admission_by_a_removed_site, None),
         (member_stories::a_removal_counts_as_acknowledged_once_that_is_claimed, None),
+        (member_stories::an_acknowledgement_tells_of_what_the_remover_had, None),
         (member_stories::removals_are_complete_together, None),
         (member_stories::nothing_more_comes_from_a_removed_site, None),
         (member_stories::a_peers_word_alone_closes_nobody, None),

@@ -1,7 +1,7 @@
 //! Stories of sites that are removed, and that come back. `stage.rs` says how they are told.
 
 use lastword::{
-    model::Hlc,
+    model::{Hlc, Key, TableName},
     protocol::{Delta, Frame},
 };
 
@@ -22,6 +22,33 @@ pub(crate) fn a_removal_counts_as_acknowledged_once_that_is_claimed(
     stage.pull(0, 1, Some(1))?;
     stage.advance(1)?;
     stage.closes(&[0, 1], 2)
+}
+
+/// 0 removes 2, of which it has a row, and is removed itself before it says so: 1 has heard of the removal first, and
+/// then got the row. It is deleted, and stays dead when 2 comes back with it.
+pub(crate) fn an_acknowledgement_tells_of_what_the_remover_had(
+    rule: Rule,
+) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.put(2, "row")?;
+    stage.pull(2, 0, None)?;
+    stage.remove(0, 2)?;
+    stage.pull(0, 1, Some(1))?;
+    stage.advance(1)?;
+    stage.pull(0, 1, None)?;
+    stage.remove(1, 0)?;
+    stage.delete(1, "row")?;
+    for _ in 0..3 {
+        stage.advance(1)?;
+    }
+    stage.purge(1)?;
+    stage.0.come_back(2)?;
+    stage.comes_in(2, &[(1, 2), (2, 1)])?;
+    let (table, key) = (TableName::of_client("t").unwrap(), Key::new("row").unwrap());
+    if stage.0.sites[1].snapshot().get(&table, &key).unwrap().is_some() {
+        return Err(Violation("a deleted row is back".into()));
+    }
+    Ok(())
 }
 
 /// 0 and 1 have acknowledged that 3 is removed, and 0 removes 2 as well. 1, which has not heard of that, gets from 2
