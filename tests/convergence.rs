@@ -24,10 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sim::{
-    Plan, Rule, Tally, run,
-    stories::{self, Story},
-};
+use sim::{Plan, Rule, Tally, member_stories, run, stage::Story, stories};
 
 /// What plays one history again.
 const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --ignored --nocapture";
@@ -120,7 +117,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 18] = [
+    let stories: [(Story, Option<Rule>); 26] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
@@ -139,6 +136,14 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (stories::a_deletion_that_came_without_a_claim, None),
         (stories::a_deletion_that_two_removed_sites_had, None),
         (stories::an_admission_by_a_removed_site, None),
+        (member_stories::a_removal_counts_as_acknowledged_once_that_is_claimed, None),
+        (member_stories::an_acknowledgement_tells_of_what_the_remover_had, None),
+        (member_stories::removals_are_complete_together, None),
+        (member_stories::nothing_more_comes_from_a_removed_site, None),
+        (member_stories::a_peers_word_alone_closes_nobody, None),
+        (member_stories::nobody_is_closed_while_founders_are_unknown, None),
+        (member_stories::what_may_have_died_is_recorded, None),
+        (member_stories::who_comes_back_before_the_seal_removes_its_earlier_self, None),
     ];
     for (story, wrong) in stories {
         if let Err(violation) = story(Rule::Sound) {

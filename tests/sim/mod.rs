@@ -12,7 +12,9 @@
 //! site.rs      one store, its newest commits, its disk and its clock
 //! link.rs      one stream between two sites: both ends' state and the frames under way
 //! oracle.rs    what must hold, at once and in the end
-//! stories.rs   histories that chance seldom writes
+//! stories.rs   histories that chance seldom writes; those of sites that leave, and come back, in
+//!              member_stories.rs
+//! stage.rs     what stories are told with
 //! ```
 //!
 //! The driver of a link is written a second time here, after `node::follow` and the rules of the
@@ -21,9 +23,11 @@
 mod belonging;
 mod cluster;
 mod link;
+pub(crate) mod member_stories;
 mod oracle;
 mod schedule;
 mod site;
+pub(crate) mod stage;
 pub(crate) mod stories;
 mod talk;
 
