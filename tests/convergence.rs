@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sim::{Plan, Rule, Tally, member_stories, run, stage::Story, stories};
+use sim::{Plan, Rule, Tally, member_stories, newcomer_stories, run, stage::Story, stories};
 
 /// What plays one history again.
 const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --ignored --nocapture";
@@ -117,7 +117,7 @@ fn wrong_rules_are_found_out() {
 /// stores themselves: the wrong variants are in `mutants.toml`.
 #[test]
 fn each_story_shows_why_its_rule_is_what_it_is() {
-    let stories: [(Story, Option<Rule>); 26] = [
+    let stories: [(Story, Option<Rule>); 32] = [
         (stories::tentative_is_for_one_sender, Some(Rule::TentativeOfAnyone)),
         (stories::tentative_ends_at_what_the_sender_claims, None),
         (stories::rows_sent_are_no_cursor, Some(Rule::CursorAtHighestRow)),
@@ -144,6 +144,12 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (member_stories::nobody_is_closed_while_founders_are_unknown, None),
         (member_stories::what_may_have_died_is_recorded, None),
         (member_stories::who_comes_back_before_the_seal_removes_its_earlier_self, None),
+        (newcomer_stories::a_hub_comes_back, None),
+        (newcomer_stories::who_waits_for_admission_meets_nobody, None),
+        (newcomer_stories::who_comes_back_has_seen_what_it_had_seen, None),
+        (newcomer_stories::who_is_not_in_takes_nobody_in, None),
+        (newcomer_stories::what_a_removed_site_wrote_on_comes_anew, None),
+        (newcomer_stories::a_link_to_a_removed_site_ends_as_such, None),
     ];
     for (story, wrong) in stories {
         if let Err(violation) = story(Rule::Sound) {

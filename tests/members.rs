@@ -197,12 +197,15 @@ fn a_hub_that_comes_back_is_let_in_where_it_is_the_only_way_between_the_others()
     done(&hub, &["put", "t", "b", "unspread"]);
     hub.kill9();
     rejoin(&hub);
+    hub.spawn();
+    // Of its new life, and from before anybody has let it in.
+    done(&hub, &["put", "t", "d", "first"]);
     fra.restart();
     done(&fra, &["put", "t", "c", "while the hub was away"]);
     nyc.restart();
-    hub.spawn();
     expected.insert("b".into(), "unspread".into());
     expected.insert("c".into(), "while the hub was away".into());
+    expected.insert("d".into(), "first".into());
     until_equal("the star to agree again", &[&hub, &fra, &nyc], &expected);
-    wait("the hub to take writes", || run(&hub, &["put", "t", "d", "x"]).1);
+    wait("the hub to take writes", || run(&hub, &["put", "t", "e", "x"]).1);
 }

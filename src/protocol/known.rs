@@ -51,7 +51,8 @@ impl Known {
     /// Which members a store that is being admitted still waits for: each must have heard of the admission,
     /// which is where its head of this store begins then, and this store must have claimed all that the member
     /// had stamped by then. So it has met every admission of itself that any of them wrote, and will stamp above
-    /// all. Its `earlier` self says nothing any more.
+    /// all. Its `earlier` self says nothing any more. And removed ones of which it has more than the others take: these
+    /// it waits for in vain.
     pub fn missing(
         &mut self,
         own: Origin,
@@ -61,7 +62,13 @@ impl Known {
         earlier: Option<Origin>,
     ) -> Vec<Origin> {
         let mut missing = Vec::new();
-        let is_other = |member: &Origin| *member != own && Some(*member) != earlier;
+        // Who was admitted by a removed store, which told nobody but this one, is no member to the others.
+        let is_known = |member: &Origin| {
+            let admission = members.get(*member).and_then(|member| member.admission);
+            admission.is_none_or(|by| !members.came_late(by.origin, by.hlc))
+        };
+        let is_other =
+            |member: &Origin| *member != own && Some(*member) != earlier && is_known(member);
         for member in members.remaining().filter(is_other) {
             let theirs = self.heads.get(&member);
             let has_heard = theirs.filter(|theirs| theirs.get(own) >= joining.admission);
@@ -71,6 +78,8 @@ impl Known {
                 missing.push(member);
             }
         }
+        let is_late = |has: &(Origin, Hlc)| !has.1.is_closed() && members.is_late(own, *has, false);
+        missing.extend(heads.iter().filter(is_late).map(|(origin, _)| origin));
         missing
     }
 }

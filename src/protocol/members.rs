@@ -191,6 +191,38 @@ impl Membership {
         member.is_some_and(|m| m.removal.is_some() && hlc > m.reached_up_to())
     }
 
+    /// Whether a newcomer that has `theirs` has more of a removed store than the remaining members had when they said
+    /// so, which close it without the newcomer's word: nobody takes that as it is. Judged by a store with `own` heads.
+    #[must_use]
+    pub fn brings_late(&self, newcomer: Origin, theirs: &Heads, own: &Heads) -> bool {
+        theirs.iter().any(|(origin, hlc)| {
+            !hlc.is_closed() && self.is_late(newcomer, (origin, hlc), own.get(origin).is_closed())
+        })
+    }
+
+    /// The same, of one removed store, which `is_closed` or will be.
+    #[must_use]
+    pub fn is_late(&self, newcomer: Origin, has: (Origin, Hlc), is_closed: bool) -> bool {
+        let (removed, hlc) = has;
+        if !self.came_late(removed, hlc) {
+            return false;
+        }
+        let by = self.members.get(&newcomer).and_then(|member| member.admission);
+        let Some(by) = by.filter(|by| by.origin != removed) else { return false };
+        // Who acknowledges the removal after the admission knows of it: then the newcomer's word is waited for, too.
+        let remains = self.members.get(&by.origin).is_some_and(|m| m.removal.is_none());
+        let ack = self.members.get(&removed).and_then(|m| m.removal_acks.get(&by.origin));
+        !remains || ack.map_or(is_closed, |ack| ack.row.hlc < by.hlc)
+    }
+
+    /// Whether a store that has `theirs` has more of a store whose removal is under way than anybody has said so far;
+    /// but for its `earlier` self. Judged by a store with `own` heads.
+    #[must_use]
+    pub fn has_more_than_said(&self, theirs: &Heads, earlier: Option<Origin>, own: &Heads) -> bool {
+        let counts = |origin| !own.get(origin).is_closed() && Some(origin) != earlier;
+        theirs.iter().any(|(origin, hlc)| counts(origin) && self.came_late(origin, hlc))
+    }
+
     /// The members that were not removed.
     pub fn remaining(&self) -> impl Iterator<Item = Origin> {
         self.iter().filter(|(_, member)| member.removal.is_none()).map(|(origin, _)| origin)

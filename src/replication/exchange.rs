@@ -254,6 +254,7 @@ where
         peer,
         address,
         membership: theirs.membership.clone(),
+        heads: theirs.heads.clone(),
         drift_bound_ms: node.drift_bound_ms(),
     };
     let closed = |_| LinkError::Lost("the connection is closed".into());

@@ -78,7 +78,8 @@ impl Transaction<'_> {
         Ok(Ok(met))
     }
 
-    fn judge(&self, Meeting { peer, membership: theirs, .. }: &Meeting) -> Result<Met, MeetError> {
+    fn judge(&self, meeting: &Meeting) -> Result<Met, MeetError> {
+        let Meeting { peer, membership: theirs, heads: their_heads, .. } = meeting;
         let (members, own, peer) = (&self.cluster.members, self.origin, *peer);
         if matches!(members.standing(own, &self.heads), Standing::Removed | Standing::Closed) {
             return Err(MeetError::OwnRemoved);
@@ -96,6 +97,18 @@ impl Transaction<'_> {
         if matches!(standing, Standing::Removed | Standing::Closed) {
             return Err(MeetError::Removed);
         }
+        let newcomers =
+            [(own, self.cluster.joining, &self.heads), (peer, theirs.joining, their_heads)];
+        let brings_late = |(newcomer, joining, has): (Origin, Option<Joining>, &Heads)| {
+            joining.is_some_and(|joining| joining.pulled)
+                && members.brings_late(newcomer, has, &self.heads)
+        };
+        if newcomers.into_iter().any(brings_late) {
+            return Err(MeetError::BroughtByRemoved);
+        }
+        // Who is let in while a removal is under way must bring nothing that those have not who have said so.
+        let has_more = members.has_more_than_said(their_heads, theirs.earlier, &self.heads);
+        let newcomer = if has_more { Err(MeetError::Joining) } else { Ok(Met::Newcomer) };
         let we_sealed = members.has_acknowledged(own);
         if theirs.waits_for_admission && !we_sealed {
             return Err(MeetError::Joining);
@@ -112,7 +125,7 @@ impl Transaction<'_> {
             // It was admitted, and has not heard of that; or it is known by rows that came otherwise.
             let admitted = members.get(peer).is_some_and(|member| member.admission.is_some());
             let is_newcomer = is_newcomer && (admitted || theirs.waits_for_admission);
-            return Ok(if is_newcomer { Met::Newcomer } else { Met::Known });
+            return if is_newcomer { newcomer } else { Ok(Met::Known) };
         }
         // A store that knows us belongs to whom we belong to: our row came to it by way of members.
         let we_are_admitted = members.get(own).is_some_and(|member| member.admission.is_some());
@@ -129,7 +142,7 @@ impl Transaction<'_> {
                 Ok(Met::Known)
             }
             (true, true) => Err(MeetError::BothSealed),
-            (true, false) if is_newcomer => Ok(Met::Newcomer),
+            (true, false) if is_newcomer => newcomer,
             (true, false) => Err(MeetError::Sealed),
         }
     }

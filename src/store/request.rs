@@ -81,6 +81,8 @@ pub struct Meeting {
     pub address: Option<String>,
     /// How it stands to the cluster.
     pub membership: HelloMembership,
+    /// What it has, by its hello.
+    pub heads: Heads,
     /// Refused where its rows lie further ahead of the wall clock, in milliseconds.
     pub drift_bound_ms: u64,
 }
@@ -135,6 +137,12 @@ pub enum MeetError {
     /// One of the two is being admitted by another member.
     #[error("a store that is being admitted exchanges with its sponsor alone: wait until it is in")]
     Joining,
+    /// One of the two is being admitted, and was where a removed store wrote on.
+    #[error(
+        "a store that is being admitted has rows of a removed site that nobody else takes: stop its node, \
+         run `lastword rejoin --data DIR` there, and start it again; they are written anew then"
+    )]
+    BroughtByRemoved,
     /// Stamps are too far ahead.
     #[error(
         "one of the two clocks is too far ahead of the other: check the time synchronisation of \

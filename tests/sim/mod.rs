@@ -13,7 +13,7 @@
 //! link.rs      one stream between two sites: both ends' state and the frames under way
 //! oracle.rs    what must hold, at once and in the end
 //! stories.rs   histories that chance seldom writes; those of sites that leave, and come back, in
-//!              member_stories.rs
+//!              member_stories.rs, of who is let in, in newcomer_stories.rs
 //! stage.rs     what stories are told with
 //! ```
 //!
@@ -24,6 +24,7 @@ mod belonging;
 mod cluster;
 mod link;
 pub(crate) mod member_stories;
+pub(crate) mod newcomer_stories;
 mod oracle;
 mod schedule;
 mod site;

@@ -135,6 +135,19 @@ impl Stage {
         Ok(site)
     }
 
+    /// `sponsor` admits a newcomer, which never gets the answer.
+    pub(super) fn admits(&mut self, sponsor: usize, newcomer: usize) -> Result<(), Violation> {
+        let before = self.0.tally.admitted;
+        let (link, end) = self.link(sponsor, newcomer);
+        // Both hellos, and the question.
+        for end in [1 - end, end, end] {
+            self.0.deliver(link, end)?;
+        }
+        self.0.cut(link);
+        assert_eq!(self.0.tally.admitted, before + 1, "the story is idle");
+        Ok(())
+    }
+
     /// The link of two sites, made where there is none, and the end of `from`.
     pub(super) fn link(&mut self, from: usize, to: usize) -> (usize, usize) {
         let cluster = &mut self.0;
@@ -173,9 +186,12 @@ impl Stage {
         site: usize,
         ways: &[(usize, usize)],
     ) -> Result<(), Violation> {
-        self.settle(ways)?;
+        // Its admission, and what that brings about, is told in turn.
+        for _ in 0..2 {
+            self.settle(ways)?;
+        }
         if !self.0.members().contains(&site) {
-            return Err(Violation(format!("site {site} never comes in")));
+            return Err(Violation(format!("site {site} never comes in\n{}", self.0.describe())));
         }
         self.0.check_end()
     }
@@ -202,6 +218,12 @@ impl Stage {
         cluster.sites[site].removed = true;
         let removal = removal_row(cluster.sites[site].origin(), &cluster.sites[by].name());
         cluster.write_system(by, removal)
+    }
+
+    /// A site that cannot come in is told to come back as another store.
+    pub(super) fn rejoin(&mut self, site: usize) -> Result<(), Violation> {
+        self.0.sites[site].removed = true;
+        self.0.come_back(site)
     }
 
     /// A node stops and starts again; its store loses nothing.

@@ -175,6 +175,7 @@ pub(crate) fn floor_rises_under_an_open_link(rule: Rule) -> Result<(), Violation
     let mut stage = Stage::sealed(rule, 2)?;
     let one = newcomer_below_the_floor(&mut stage)?;
     let other = stage.found(0)?;
+    stage.pull(0, one, None)?;
     stage.pull(1, 0, None)?;
     stage.purge(1)?;
     stage.pull(other, one, None)?;
@@ -197,6 +198,8 @@ pub(crate) fn nothing_comes_in_beside_a_reconciliation(rule: Rule) -> Result<(),
     let without = stage.found(0)?;
     stage.pull(2, 0, None)?;
     let with = stage.found(0)?;
+    // Its admission, and no more.
+    stage.pull(0, without, Some(1))?;
     stage.pull(1, 0, None)?;
     stage.pull(1, 2, None)?;
     stage.purge(1)?;
@@ -311,12 +314,7 @@ pub(crate) fn an_admission_by_a_removed_site(rule: Rule) -> Result<(), Violation
     stage.remove(0, 2)?;
     stage.0.sites[2].skew_ms = 6_000;
     stage.0.found_site()?;
-    let (link, end) = stage.link(2, 3);
-    stage.0.deliver(link, 1 - end)?;
-    stage.0.deliver(link, end)?;
-    stage.0.deliver(link, end)?;
-    stage.0.cut(link);
-    assert_eq!(stage.0.tally.admitted, 1, "the story is idle");
+    stage.admits(2, 3)?;
     // 1 does not know it either, and sends a part of what it has.
     stage.put(1, "one")?;
     stage.put(1, "two")?;

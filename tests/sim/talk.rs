@@ -205,6 +205,7 @@ impl Cluster {
             peer: theirs.origin,
             address: None,
             membership: theirs.membership.clone(),
+            heads: theirs.heads.clone(),
             drift_bound_ms: BOUND_MS,
         };
         let outcomes = self.try_apply(site, &[Request::Meet(Box::new(meeting))])?;

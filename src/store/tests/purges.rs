@@ -121,6 +121,7 @@ fn a_configured_peer_that_was_never_met_holds_the_horizon() {
         peer: origin(1),
         address: Some("http://nyc:7400".into()),
         membership: HelloMembership::default(),
+        heads: Heads::new(),
         drift_bound_ms: DRIFT_BOUND_MS_DEFAULT,
     };
     let applied = site.apply(&[Request::Meet(Box::new(met))]);
