@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Joining, Membership};
-use crate::model::{Heads, Hlc, Origin};
+use crate::model::{Heads, Hlc, Origin, Version};
 
 /// What members are known to have incorporated.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,9 @@ impl Known {
         // Who was admitted by a removed store, which told nobody but this one, is no member to the others.
         let is_known = |member: &Origin| {
             let admission = members.get(*member).and_then(|member| member.admission);
-            admission.is_none_or(|by| !members.came_late(by.origin, by.hlc))
+            admission.is_none_or(|Version { hlc, origin }| {
+                !heads.get(origin).is_closed() || !members.came_late(origin, hlc)
+            })
         };
         let is_other =
             |member: &Origin| *member != own && Some(*member) != earlier && is_known(member);
