@@ -139,6 +139,7 @@ fn each_story_shows_why_its_rule_is_what_it_is() {
         (member_stories::a_removal_counts_as_acknowledged_once_that_is_claimed, None),
         (member_stories::an_acknowledgement_tells_of_what_the_remover_had, None),
         (member_stories::removals_are_complete_together, None),
+        (member_stories::what_came_after_an_acknowledgement_died, None),
         (member_stories::nothing_more_comes_from_a_removed_site, None),
         (member_stories::a_peers_word_alone_closes_nobody, None),
         (member_stories::nobody_is_closed_while_founders_are_unknown, None),

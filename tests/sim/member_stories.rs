@@ -68,6 +68,37 @@ pub(crate) fn removals_are_complete_together(rule: Rule) -> Result<(), Violation
     stage.closes(&[0, 1], 3)
 }
 
+/// The same, and the row is deleted and purged before 3 comes back with it: it stays dead, though it came to 1 after that
+/// had said what it has.
+pub(crate) fn what_came_after_an_acknowledgement_died(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 4)?;
+    stage.put(3, "row")?;
+    stage.pull(3, 2, None)?;
+    stage.remove(0, 3)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    stage.advance(1)?;
+    stage.pull(1, 0, None)?;
+    stage.remove(0, 2)?;
+    stage.pull(2, 1, None)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.delete(1, "row")?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.purge(0)?;
+    stage.purge(1)?;
+    stage.0.come_back(3)?;
+    stage.comes_in(3, &[(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)])?;
+    let (table, key) = (TableName::of_client("t").unwrap(), Key::new("row").unwrap());
+    if stage.0.sites[0].snapshot().get(&table, &key).unwrap().is_some() {
+        return Err(Violation("a deleted row is back".into()));
+    }
+    Ok(())
+}
+
 /// 0 has said what it has of 2, which is removed and does not know it, and 1 has closed it. The link of 0 and 2 is still
 /// there: nothing more comes in by it.
 pub(crate) fn nothing_more_comes_from_a_removed_site(rule: Rule) -> Result<(), Violation> {
