@@ -196,3 +196,30 @@ pub(crate) fn who_comes_back_before_the_seal_removes_its_earlier_self(
     }
     stage.0.check_end()
 }
+
+/// 2 has a row that is deleted and purged at 1, and whose writer's clock has gone ahead since, for 2 too far, whose own
+/// has gone back. What died there dies here, however little of that writer's head may be claimed.
+pub(crate) fn a_slow_clock_keeps_no_row_that_died(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 2)?;
+    stage.put(0, "row")?;
+    stage.pull(0, 1, None)?;
+    stage.delete(1, "row")?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    let newcomer = stage.found(0)?;
+    stage.pull(1, 0, None)?;
+    stage.purge(1)?;
+    let now_ms = stage.0.now_ms;
+    stage.0.sites[0].set_clock(8_000, now_ms);
+    stage.0.sites[newcomer].set_clock(-4_000, now_ms);
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    stage.0.cut_where(|_| true);
+    stage.pull(1, newcomer, None)?;
+    assert!(stage.0.tally.died_elsewhere == 1 || rule != Rule::Sound, "the story is idle");
+    stage.settle(&[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
+    for site in 0..3 {
+        stage.0.purge(site)?;
+    }
+    stage.0.check_end()
+}
