@@ -292,11 +292,15 @@ impl Membership {
             owed.push(seal_ack_row(own));
         }
         for (origin, member) in self.iter() {
+            // Once; and again where more came since than anybody has said, by way of a member that had not heard of
+            // the removal, and may be removed itself before it says what it had.
+            let (head, reached) = (heads.get(origin), reached(origin));
+            let is_news = !member.removal_acks.contains_key(&own)
+                || head.max(reached) > member.reached_up_to();
             let due = member.removal.is_some_and(|removal| heads.includes(removal))
-                && !heads.get(origin).is_closed()
-                && !member.removal_acks.contains_key(&own);
+                && !head.is_closed()
+                && is_news;
             if due {
-                let (head, reached) = (heads.get(origin), reached(origin));
                 owed.push(removal_ack_row(origin, own, head, reached));
             }
         }

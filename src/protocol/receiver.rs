@@ -147,6 +147,12 @@ impl Receiver {
             received.held_ahead_ms = received.held_ahead_ms.max(hlc.ms() - limit.ms() + 1);
             false
         });
+        let gone = open.floor.greatest_open();
+        if delta.last && self.reconciling.is_some() && gone >= limit {
+            // A row that is gone there lies beyond the bound: as if it were held back.
+            received.held_rows += 1;
+            received.held_ahead_ms = received.held_ahead_ms.max(gone.ms() - limit.ms() + 1);
+        }
         if received.held_rows > 0 {
             open.tainted = true;
             self.want_number_sound = self.want_number + 1;
@@ -154,7 +160,8 @@ impl Receiver {
         if self.reconciling.is_some() {
             // Nothing to resume from and nothing to claim, before all has been compared.
             if delta.last {
-                let heads = open.snapshot_heads.clipped(limit, Hlc::at_ms(now_ms));
+                // What a row that is gone there had superseded lies below it, and must be known here, too.
+                let heads = open.snapshot_heads.clipped(limit, Hlc::at_ms(now_ms).max(gone));
                 let compare = Compare { heads, floor: open.floor.clone() };
                 received.compare = (!open.tainted).then_some(compare);
                 self.delta = None;

@@ -68,6 +68,37 @@ pub(crate) fn removals_are_complete_together(rule: Rule) -> Result<(), Violation
     stage.closes(&[0, 1], 3)
 }
 
+/// The same, and the row is deleted and purged before 3 comes back with it: it stays dead, though it came to 1 after that
+/// had said what it has.
+pub(crate) fn what_came_after_an_acknowledgement_died(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 4)?;
+    stage.put(3, "row")?;
+    stage.pull(3, 2, None)?;
+    stage.remove(0, 3)?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    stage.advance(1)?;
+    stage.pull(1, 0, None)?;
+    stage.remove(0, 2)?;
+    stage.pull(2, 1, None)?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.delete(1, "row")?;
+    for _ in 0..3 {
+        stage.meet_all(0..2)?;
+    }
+    stage.purge(0)?;
+    stage.purge(1)?;
+    stage.0.come_back(3)?;
+    stage.comes_in(3, &[(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)])?;
+    let (table, key) = (TableName::of_client("t").unwrap(), Key::new("row").unwrap());
+    if stage.0.sites[0].snapshot().get(&table, &key).unwrap().is_some() {
+        return Err(Violation("a deleted row is back".into()));
+    }
+    Ok(())
+}
+
 /// 0 has said what it has of 2, which is removed and does not know it, and 1 has closed it. The link of 0 and 2 is still
 /// there: nothing more comes in by it.
 pub(crate) fn nothing_more_comes_from_a_removed_site(rule: Rule) -> Result<(), Violation> {
@@ -162,6 +193,33 @@ pub(crate) fn who_comes_back_before_the_seal_removes_its_earlier_self(
         if snapshot.count_dead(stage.0.now_ms, 1).unwrap() > 0 {
             return Err(Violation(format!("site {site} never purges what is dead")));
         }
+    }
+    stage.0.check_end()
+}
+
+/// 2 has a row that is deleted and purged at 1, and whose writer's clock has gone ahead since, for 2 too far, whose own
+/// has gone back. What died there dies here, however little of that writer's head may be claimed.
+pub(crate) fn a_slow_clock_keeps_no_row_that_died(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 2)?;
+    stage.put(0, "row")?;
+    stage.pull(0, 1, None)?;
+    stage.delete(1, "row")?;
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    let newcomer = stage.found(0)?;
+    stage.pull(1, 0, None)?;
+    stage.purge(1)?;
+    let now_ms = stage.0.now_ms;
+    stage.0.sites[0].set_clock(8_000, now_ms);
+    stage.0.sites[newcomer].set_clock(-4_000, now_ms);
+    stage.advance(0)?;
+    stage.pull(0, 1, None)?;
+    stage.0.cut_where(|_| true);
+    stage.pull(1, newcomer, None)?;
+    assert!(stage.0.tally.died_elsewhere == 1 || rule != Rule::Sound, "the story is idle");
+    stage.settle(&[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
+    for site in 0..3 {
+        stage.0.purge(site)?;
     }
     stage.0.check_end()
 }
