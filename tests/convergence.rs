@@ -31,7 +31,9 @@ const REPLAY: &str = "SIM_TRACE=1 cargo test --test convergence replay -- --igno
 
 /// So many histories with everything that can go wrong.
 const ROUGH_HISTORIES: u64 = 250;
-/// How long histories are played that nobody has looked at yet.
+/// And so many that nobody has looked at yet.
+const FRESH_HISTORIES: u64 = 1_000;
+/// How long those are played that nobody asked for by number.
 const FRESH_TIME_MAX: Duration = Duration::from_mins(5);
 /// Within so many histories a wrong rule is found out.
 const WRONG_HISTORIES_MAX: u64 = 600;
@@ -88,6 +90,24 @@ fn sites_converge_whatever_happens_on_the_way() {
     assert!(tally.rows_held > each / 4 && tally.wants > each / 25, "{tally:?}");
     assert!(tally.commits_found > 10 && tally.commits_lost > 10, "{tally:?}");
     assert!(tally.refusals > 10, "{tally:?}");
+}
+
+/// Others at each run: what goes wrong in one of thousands is found in time.
+#[test]
+fn sites_converge_in_histories_that_nobody_has_seen() {
+    let first = fresh_seed();
+    let tally = play(first..first + FRESH_HISTORIES, &Plan::ROUGH);
+    let Tally { purges, seals, admitted, joined, removals, closings, .. } = tally;
+    let Tally { reconciliations, died_elsewhere, renewed, restored, rejoined, crashes, .. } = tally;
+    let met = [purges, seals, admitted, joined, removals, closings, reconciliations, crashes];
+    assert!(met.iter().all(|met| *met > FRESH_HISTORIES / 10), "{tally:?}");
+    assert!([died_elsewhere, renewed, restored, rejoined].iter().all(|met| *met > 0), "{tally:?}");
+}
+
+/// Where seeds begin that nobody has looked at: far from the fixed ones, and short enough to type.
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970");
+    1_000_000 + now.as_millis() as u64 % 1_000_000_000
 }
 
 /// The oracle has teeth: each rule that is tempting and wrong is found out.
@@ -192,9 +212,7 @@ fn many() {
         println!("{:#?}", play(seeds, &Plan::ROUGH));
         return;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970");
-    // Far from the fixed ones, and short enough to type.
-    let first = 1_000_000 + now.as_millis() as u64 % 1_000_000_000;
+    let first = fresh_seed();
     println!("fresh seeds from {first} on");
     let until = Instant::now() + FRESH_TIME_MAX;
     let (mut played, step) = (0, 50);
