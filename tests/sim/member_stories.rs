@@ -223,3 +223,40 @@ pub(crate) fn a_slow_clock_keeps_no_row_that_died(rule: Rule) -> Result<(), Viol
     }
     stage.0.check_end()
 }
+
+/// 2 was set back to before a row died, and reconciles with 1, whose clock is ahead: a row is held back. It asks once
+/// more while the rest of the first answer is still on its way, which is no answer to that.
+pub(crate) fn an_old_answer_ends_no_reconciliation(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.put(0, "row")?;
+    stage.meet_all(0..3)?;
+    stage.0.back_up(2);
+    stage.delete(1, "row")?;
+    stage.meet_all(0..3)?;
+    stage.meet_all(0..3)?;
+    stage.purge(0)?;
+    stage.purge(1)?;
+    stage.0.come_back(2)?;
+    let (link, end) = stage.link(1, 2);
+    while stage.0.tally.joined == 0 {
+        let to = (0..2).find(|to| !stage.0.links[link].wires[*to].is_empty());
+        stage.0.deliver(link, to.expect("it is taken in"))?;
+    }
+    let now_ms = stage.0.now_ms;
+    stage.0.sites[1].set_clock(8_000, now_ms);
+    stage.0.sites[2].set_clock(-4_000, now_ms);
+    stage.put(1, "ahead")?;
+    stage.put(1, "further ahead")?;
+    stage.deliver_all(link)?;
+    assert!(stage.0.begin(link, end)?, "the first half");
+    while stage.0.tally.rows_held == 0 {
+        stage.0.send_part(link, end, 1, true);
+        stage.deliver_all(link)?;
+    }
+    stage.0.now_ms += 20_000;
+    assert!(stage.0.ask_again(link, 1 - end), "it is due");
+    stage.0.send_part(link, end, 10, false);
+    stage.0.deliver(link, 1 - end)?;
+    stage.pull(1, 2, None)?;
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])
+}
