@@ -196,7 +196,8 @@ impl Node {
     ///
     /// [`WriteError`]: refused, or the node stops.
     pub async fn seal(&self) -> Result<(), WriteError> {
-        if !self.snapshot().members().has_seal() {
+        let snapshot = self.snapshot();
+        if snapshot.members().wants_seal(snapshot.heads()) {
             self.write_system(seal_row()).await?;
         }
         Ok(())
@@ -272,7 +273,7 @@ impl Upkeep {
     async fn seal_where_due(&self) -> Result<(), UpkeepError> {
         let snapshot = self.node.snapshot();
         let members = snapshot.members();
-        if members.has_seal() || snapshot.unmet().next().is_some() {
+        if !members.wants_seal(snapshot.heads()) || snapshot.unmet().next().is_some() {
             return Ok(());
         }
         let youngest = members.iter().filter_map(|(_, member)| member.known_since()).max();

@@ -247,6 +247,14 @@ impl Membership {
         self.seal.is_some()
     }
 
+    /// Whether nobody has sealed the cluster who could still tell a store with these heads: one that was removed since
+    /// has perhaps told its seal, and not all that it had written before.
+    #[must_use]
+    pub fn wants_seal(&self, heads: &Heads) -> bool {
+        let was_removed = |by| self.members.get(&by).is_some_and(|by| by.removal.is_some());
+        self.seal.is_none_or(|seal| !heads.includes(seal) && was_removed(seal.origin))
+    }
+
     /// Whether `origin` has acknowledged the seal, or was admitted behind it.
     #[must_use]
     pub fn has_acknowledged(&self, origin: Origin) -> bool {

@@ -495,8 +495,11 @@ impl<'t> Transaction<'t> {
     /// let in, and has not been written anew yet.
     fn is_from_outside(&self, place: &[u8], local: &Body) -> Result<bool, StoreError> {
         let version = local.version();
+        if self.cluster.is_from_outside(self.origin, version) {
+            return Ok(true);
+        }
         if !self.cluster.renewing {
-            return Ok(self.cluster.is_from_outside(self.origin, version));
+            return Ok(false);
         }
         // Tombstones that came to the others without a claim are written anew, too: those they have seen.
         let member = self.cluster.members.get(version.origin);

@@ -335,11 +335,11 @@ impl Transaction<'_> {
         if self.cluster.joining.is_some() {
             return Ok(());
         }
-        if self.cluster.renewing {
-            self.renew()?;
-        }
         if self.cluster.waits_for_admission(self.origin) {
             return Ok(());
+        }
+        if self.cluster.renewing {
+            self.renew()?;
         }
         if let Some(removal) = earlier_to_remove(&self.cluster, self.origin, &self.heads) {
             self.write_system(&removal)?;

@@ -114,6 +114,8 @@ impl Reconciliation {
             match self.fate(version) {
                 // It is found in the change index.
                 Some(Fate::Renewed) => {}
+                // It was to be written anew in an earlier life, and still is.
+                _ if self.snapshot.is_to_be_renewed(&table, &key, version)? => {}
                 Some(Fate::Doubtful) if only_here => self.doubtful.push((table, key, version)),
                 // What the other has instead came in before, and did not win: it never had this one.
                 Some(Fate::Doubtful) => self.renew.push((table, key, version)),

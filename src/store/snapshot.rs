@@ -8,7 +8,7 @@ use super::{
     view::{Range, View},
 };
 use crate::{
-    model::{Body, Heads, Hlc, Key, Origin, Row, TableName},
+    model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
     protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership, Standing},
 };
 
@@ -107,6 +107,21 @@ impl Snapshot {
     #[must_use]
     pub fn may_be_told(&self) -> bool {
         self.joining().is_none_or(|joining| joining.pulled) && !self.published.cluster.renewing
+    }
+
+    /// Whether this version of a row, which nobody else takes as it is, waits to be written anew.
+    pub(super) fn is_to_be_renewed(
+        &self,
+        table: &TableName,
+        key: &Key,
+        version: Version,
+    ) -> Result<bool, StoreError> {
+        if !self.published.cluster.renewing {
+            return Ok(false);
+        }
+        let Some(id) = self.published.tables.id(table) else { return Ok(false) };
+        let awaited = self.view().get(Space::Renew, &codec::place(id, key.as_slice()))?;
+        Ok(awaited.is_some_and(|awaited| awaited[..] == codec::change_key(version)))
     }
 
     /// The head that `peer` may claim of the store `own`, which this is: no more than was stamped here.

@@ -71,7 +71,11 @@ impl Cluster {
             };
             other.is_up() && has_sealed(other.snapshot().members()) && !is_known(other.origin())
         });
-        if !alone && !sealed_elsewhere && !snapshot.members().has_seal() && !self.refuses(site) {
+        if !alone
+            && !sealed_elsewhere
+            && snapshot.members().wants_seal(snapshot.heads())
+            && !self.refuses(site)
+        {
             self.tally.seals += 1;
             self.write_system(site, seal_row())?;
         }

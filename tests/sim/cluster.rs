@@ -363,14 +363,14 @@ impl Cluster {
             (Request::Local(batch), Outcome::Local(Ok(written))) => {
                 for (write, Written { key, version, .. }) in batch.writes.iter().zip(written) {
                     let place = (write.table.clone(), key.clone());
-                    let (dead, expires_at_ms) = match &write.operation {
-                        Operation::Delete { .. } => (true, None),
-                        Operation::Put { expires_at_ms, .. }
-                        | Operation::InsertSequence { expires_at_ms, .. } => {
-                            (false, *expires_at_ms)
+                    let (value, expires_at_ms) = match &write.operation {
+                        Operation::Delete { .. } => (None, None),
+                        Operation::Put { value, expires_at_ms, .. }
+                        | Operation::InsertSequence { value, expires_at_ms, .. } => {
+                            (Some(value.clone()), *expires_at_ms)
                         }
                     };
-                    let at = WrittenAt { version: *version, tombstone: dead, expires_at_ms };
+                    let at = WrittenAt { version: *version, value, expires_at_ms };
                     self.oracle.wrote(site, &place, at, heads)?;
                 }
             }
@@ -392,10 +392,7 @@ impl Cluster {
             let version = row.body.version();
             if version.origin == own && !self.oracle.knows(version) {
                 self.tally.renewed += u64::from(!row.table.is_system());
-                let tombstone = row.body.is_tombstone();
-                let expires_at_ms = row.body.expires_at_ms();
-                let at = WrittenAt { version, tombstone, expires_at_ms };
-                self.oracle.wrote(site, &place_of(row), at, heads)?;
+                self.oracle.wrote(site, &place_of(row), written_at(row), heads)?;
                 if let Some(newcomer) = admitted_by(own, row) {
                     self.oracle.admitted(newcomer, version);
                 }
@@ -482,9 +479,7 @@ impl Cluster {
             return Err(Violation(format!("of a group {expected:?}, {places:?} is there")));
         }
         for row in &fresh {
-            let (version, tombstone) = (row.body.version(), row.body.is_tombstone());
-            let at = WrittenAt { version, tombstone, expires_at_ms: row.body.expires_at_ms() };
-            self.oracle.wrote(site, &place_of(row), at, heads)?;
+            self.oracle.wrote(site, &place_of(row), written_at(row), heads)?;
         }
         if let Request::Remote(batch) = request
             && !matches!(
@@ -519,6 +514,12 @@ impl Cluster {
         let request = self.local(site, writes);
         self.crash_in_commit(site, request)
     }
+}
+
+/// What a row says of the write that it is.
+fn written_at(row: &Row) -> WrittenAt {
+    let (version, value) = (row.body.version(), row.body.value());
+    WrittenAt { version, value, expires_at_ms: row.body.expires_at_ms() }
 }
 
 /// The key, where the client names it.

@@ -5,6 +5,7 @@ use std::{
     ops::Bound,
 };
 
+use bytes::Bytes;
 use lastword::{
     model::{Heads, Hlc, Origin, Row, Version},
     store::Store,
@@ -15,7 +16,8 @@ use super::{Place, Violation, place_of};
 /// A write that is durable somewhere.
 struct Write {
     place: Place,
-    tombstone: bool,
+    /// `None`: it deletes.
+    value: Option<Bytes>,
     expires_at_ms: Option<u64>,
     /// The versions of this row that its writer had met, and whatever their writers had.
     past: BTreeSet<Version>,
@@ -28,7 +30,8 @@ struct Write {
 /// A write as the oracle is told of it.
 pub(super) struct Written {
     pub(super) version: Version,
-    pub(super) tombstone: bool,
+    /// `None`: it deletes.
+    pub(super) value: Option<Bytes>,
     pub(super) expires_at_ms: Option<u64>,
 }
 
@@ -130,7 +133,7 @@ impl Oracle {
         written: Written,
         heads: &Heads,
     ) -> Result<(), Violation> {
-        let Written { version, tombstone, expires_at_ms } = written;
+        let Written { version, value, expires_at_ms } = written;
         if version.hlc <= self.shown[site].get(version.origin) {
             return Err(Violation(format!(
                 "site {site} stamps {version}, below a head of its own that it had shown"
@@ -149,7 +152,7 @@ impl Oracle {
             .admissions
             .iter()
             .any(|(newcomer, by)| *newcomer == version.origin && self.has_met(site, by));
-        let write = Write { place, tombstone, expires_at_ms, past, heads, is_in };
+        let write = Write { place, value, expires_at_ms, past, heads, is_in };
         if self.writes.insert(version, write).is_some() {
             return Err(Violation(format!("two writes are stamped {version}")));
         }
@@ -236,7 +239,8 @@ impl Oracle {
     fn history(&self, place: &Place, version: Version) -> String {
         let writes = self.writes.iter().filter(|(_, write)| write.place == *place);
         let line = |(at, write): (&Version, &Write)| {
-            let Write { tombstone, expires_at_ms, past, heads, .. } = write;
+            let Write { value, expires_at_ms, past, heads, .. } = write;
+            let tombstone = value.is_none();
             let (had, past) = (heads.get(version.origin), past.contains(&version));
             let held: Vec<usize> = (0..self.views.len())
                 .filter(|site| self.views[*site].met.get(place).is_some_and(|met| met.contains(at)))
@@ -257,7 +261,7 @@ impl Oracle {
 
     fn may_die(&self, version: Version) -> bool {
         let write = &self.writes[&version];
-        write.tombstone || write.expires_at_ms.is_some()
+        write.value.is_none() || write.expires_at_ms.is_some()
     }
 
     /// Whether a write was made before its store was admitted: it comes anew.
@@ -301,7 +305,7 @@ impl Oracle {
             let write = &self.writes[&version];
             if let Some(Purge { at_least_ms, members }) = by_purge {
                 let expired = write.expires_at_ms.is_some_and(|at_ms| at_ms <= *at_least_ms);
-                if !write.tombstone && !expired {
+                if write.value.is_some() && !expired {
                     return Err(Violation(format!("site {site} purges {version}: it lives")));
                 }
                 if let Some((other, _)) = members.iter().find(|(_, heads)| !heads.includes(version))
@@ -435,7 +439,7 @@ impl Oracle {
         }
         for (place, version) in last_words {
             let write = &self.writes[&version];
-            if !write.tombstone && write.expires_at_ms.is_none() {
+            if write.value.is_some() && write.expires_at_ms.is_none() {
                 let history = self.history(place, version);
                 return Err(Violation(format!("a row is lost: {version} of {place:?}: {history}")));
             }
@@ -469,8 +473,8 @@ impl Oracle {
             let followed = others().any(|(other, by)| {
                 self.follows(*other, *version) || counts && by.heads.includes(*version)
             });
-            // Two deletes have equal values: one stands for the other, without a record.
-            let stood_for = write.tombstone && others().any(|(_, other)| other.tombstone);
+            // Of equal values, two deletes among them, one stands for the other, without a record.
+            let stood_for = others().any(|(_, other)| other.value == write.value);
             if !followed && !stood_for && !recorded.contains(version) {
                 return Err(Violation(format!(
                     "{version} of {:?} is lost silently: {}; recorded {recorded:?}",
