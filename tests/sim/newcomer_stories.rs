@@ -130,3 +130,24 @@ pub(crate) fn a_link_to_a_removed_site_ends_as_such(rule: Rule) -> Result<(), Vi
     stage.deliver_all(link)?;
     stage.comes_in(3, &[(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)])
 }
+
+/// 2 comes back, is let in, and comes back once more before it has written its row anew. That waits still.
+pub(crate) fn what_was_to_come_anew_still_is(rule: Rule) -> Result<(), Violation> {
+    let ways = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.rejoin(2)?;
+    stage.put(2, "row")?;
+    for _ in 0..3 {
+        stage.advance(0)?;
+        for (from, to) in ways {
+            stage.pull(from, to, None)?;
+            stage.tell(from, to)?;
+        }
+    }
+    stage.advance(2)?;
+    assert!(stage.0.members().contains(&2) && stage.0.tally.renewed == 0, "the story is idle");
+    stage.rejoin(2)?;
+    stage.comes_in(2, &ways)?;
+    assert!(stage.0.tally.renewed > 0, "the story is idle");
+    Ok(())
+}
