@@ -182,7 +182,7 @@ fn a_hub_that_comes_back_is_let_in_where_it_is_the_only_way_between_the_others()
     let mut hub = Node::new("hub").flag("--member-seal-after", "0s");
     let spoke = |site| Node::new(site).peer(&hub.url()).flag("--member-seal-after", "0s").start();
     let [mut fra, mut nyc] = ["fra", "nyc"].map(spoke);
-    hub.spawn();
+    hub.restart();
     wait("the cluster to be sealed", || {
         [&hub, &fra, &nyc].iter().all(|node| is_sealed(node) && members(node).len() == 3)
     });
@@ -197,7 +197,7 @@ fn a_hub_that_comes_back_is_let_in_where_it_is_the_only_way_between_the_others()
     done(&hub, &["put", "t", "b", "unspread"]);
     hub.kill9();
     rejoin(&hub);
-    hub.spawn();
+    hub.restart();
     // Of its new life, and from before anybody has let it in.
     done(&hub, &["put", "t", "d", "first"]);
     fra.restart();
