@@ -10,17 +10,21 @@
 //! of redb     memory knows nothing of the row
 //! ```
 
-use std::ops::Bound;
+use std::{collections::VecDeque, ops::Bound};
 
 use bytes::Bytes;
 
 use super::{
     Published, StoreError, codec,
-    memory::Spot,
+    memory::{Memory, Spot},
     tables::Space,
     view::{BaseRange, View},
 };
 use crate::model::{Heads, Hlc, Origin, Row, Version};
+
+/// How many entries are taken from a memory at a time: to find where they begin costs as much as dozens
+/// that follow.
+const TAKEN_ENTRIES: usize = 64;
 
 /// The rows above some heads: origin by origin, in the order of their stamps.
 pub struct Changes {
@@ -29,6 +33,8 @@ pub struct Changes {
     current: Option<OfOrigin>,
     /// Where to look for the next origin; `None`: all are through.
     next_origin: Option<Origin>,
+    /// Every entry counts.
+    counts_writes: bool,
 }
 
 /// An entry that counts.
@@ -42,7 +48,8 @@ struct Entry {
 impl Changes {
     pub(super) fn new(published: Published, above: Heads) -> Changes {
         let first = Origin::from_bytes([0; 16]);
-        Changes { published, above, current: None, next_origin: Some(first) }
+        let next_origin = Some(first);
+        Changes { published, above, current: None, next_origin, counts_writes: false }
     }
 
     /// The rows of one origin that are stamped above `above` and up to `up_to`, in that order.
@@ -53,7 +60,9 @@ impl Changes {
         up_to: Hlc,
     ) -> Result<impl Iterator<Item = Result<Row, StoreError>>, StoreError> {
         let current = Some(OfOrigin::above(&published.view, origin, above)?);
-        let changes = Changes { published, above: Heads::new(), current, next_origin: None };
+        let above = Heads::new();
+        let changes =
+            Changes { published, above, current, next_origin: None, counts_writes: false };
         let is_within = move |row: &Result<Row, StoreError>| {
             row.as_ref().map_or(true, |row| row.body.version().hlc <= up_to)
         };
@@ -73,6 +82,17 @@ impl Changes {
         Ok(count)
     }
 
+    /// The same, but a row that was written over since memory last moved into redb counts each time: a
+    /// look at each row is what counting costs otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be read.
+    pub fn count_writes_up_to(&mut self, max: u64) -> Result<u64, StoreError> {
+        self.counts_writes = true;
+        self.count_up_to(max)
+    }
+
     /// The stamp of the next row, which is passed by.
     pub(super) fn next_stamp(&mut self) -> Result<Option<Hlc>, StoreError> {
         Ok(self.next_entry()?.map(|entry| entry.hlc))
@@ -87,7 +107,7 @@ impl Changes {
         let view = &self.published.view;
         loop {
             if let Some(current) = &mut self.current {
-                if let Some(entry) = current.next(view)? {
+                if let Some(entry) = current.next(view, self.counts_writes)? {
                     return Ok(Some(entry));
                 }
                 self.current = None;
@@ -130,16 +150,36 @@ struct OfOrigin {
     /// The next entry of redb, where it was looked at and not taken.
     peeked: Option<(Hlc, Bytes)>,
     /// The next entries of the memories, likewise.
-    ends: [Option<(Hlc, Bytes)>; 2],
+    taken: [Taken; 2],
+}
+
+/// Entries of a memory that were taken out of it. What it is given later the view does not see.
+#[derive(Default)]
+struct Taken {
+    entries: VecDeque<(Hlc, Bytes)>,
+    /// Nothing comes behind them.
+    is_end: bool,
+}
+
+impl Taken {
+    /// Sees to it that the first of them, if any is left, is the next one above `after`.
+    fn look_above(&mut self, memory: &Memory, origin: Origin, after: Hlc) {
+        // An entry at or below `after` was that of another layer, too.
+        while self.entries.pop_front_if(|(hlc, _)| *hlc <= after).is_some() {}
+        if self.entries.is_empty() && !self.is_end {
+            self.entries = memory.changes_after(origin, after, TAKEN_ENTRIES);
+            self.is_end = self.entries.len() < TAKEN_ENTRIES;
+        }
+    }
 }
 
 impl OfOrigin {
     fn above(view: &View, origin: Origin, after: Hlc) -> Result<OfOrigin, StoreError> {
         let base = base_range(view, origin, Bound::Excluded(after))?;
-        Ok(OfOrigin { origin, after, base: Some(base), peeked: None, ends: [None, None] })
+        Ok(OfOrigin { origin, after, base: Some(base), peeked: None, taken: Default::default() })
     }
 
-    fn next(&mut self, view: &View) -> Result<Option<Entry>, StoreError> {
+    fn next(&mut self, view: &View, counts_writes: bool) -> Result<Option<Entry>, StoreError> {
         loop {
             if self.peeked.is_none()
                 && let Some(base) = &mut self.base
@@ -152,20 +192,22 @@ impl OfOrigin {
                     None => self.base = None,
                 }
             }
-            for (memory, end) in view.memories.iter().zip(&mut self.ends) {
-                // An entry at or below `after` was that of another layer, too.
-                if end.as_ref().is_none_or(|(hlc, _)| *hlc <= self.after) {
-                    *end = memory.next_change(self.origin, self.after);
-                }
+            for (memory, taken) in view.memories.iter().zip(&mut self.taken) {
+                taken.look_above(memory, self.origin, self.after);
             }
-            let stamps = self.ends.iter().chain([&self.peeked]).flatten().map(|(hlc, _)| *hlc);
+            let of_memories = self.taken.iter().filter_map(|taken| taken.entries.front());
+            let stamps = of_memories.chain(&self.peeked).map(|(hlc, _)| *hlc);
             let Some(hlc) = stamps.min() else { return Ok(None) };
             self.after = hlc;
             let of_base = self.peeked.take_if(|(next, _)| *next == hlc);
+            let mut of_memories = self.taken.iter_mut().map(|taken| &mut taken.entries);
             let of_memory =
-                self.ends.iter_mut().find_map(|end| end.take_if(|(next, _)| *next == hlc));
+                of_memories.find_map(|entries| entries.pop_front_if(|(next, _)| *next == hlc));
             let is_in_memory = of_memory.is_some();
             let (_, place) = of_memory.or(of_base).expect("one of them has the least stamp");
+            if counts_writes {
+                return Ok(Some(Entry { hlc, place, body: None }));
+            }
             match view.in_memory(Spot::of(Space::Rows, &place), &place) {
                 Some(Some(body)) => {
                     let version = Version { hlc, origin: self.origin };

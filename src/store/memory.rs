@@ -15,6 +15,7 @@
 use std::{
     borrow::Borrow,
     cmp::{Ordering, Reverse},
+    collections::VecDeque,
     fmt,
     hash::Hasher,
     ops::Bound,
@@ -150,12 +151,17 @@ impl Memory {
         }
     }
 
-    /// The first change of `origin` stamped above `after`: its stamp and its row's place. The row may
-    /// have been replaced since, or not be seen by the reader yet.
-    pub(super) fn next_change(&self, origin: Origin, after: Hlc) -> Option<(Hlc, Bytes)> {
+    /// The first `max` changes of `origin` stamped above `after`: their stamps and their rows' places. A
+    /// row may have been replaced since, or not be seen by the reader yet.
+    pub(super) fn changes_after(
+        &self,
+        origin: Origin,
+        after: Hlc,
+        max: usize,
+    ) -> VecDeque<(Hlc, Bytes)> {
         let (after, end) = ((origin, after), (origin, Hlc::MAX));
-        let mut range = self.changes.range((Bound::Excluded(after), Bound::Included(end)));
-        range.next().map(|entry| (entry.key().1, entry.value().clone()))
+        let range = self.changes.range((Bound::Excluded(after), Bound::Included(end)));
+        range.take(max).map(|entry| (entry.key().1, entry.value().clone())).collect()
     }
 
     /// The greatest stamp of a change of `origin`.
