@@ -10,13 +10,13 @@
 //! of redb     memory knows nothing of the row
 //! ```
 
-use std::{collections::VecDeque, ops::Bound};
+use std::{collections::VecDeque, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     Published, StoreError, codec,
-    memory::{Memory, Spot},
+    memory::{AsOf, Change, Memory, Spot},
     tables::Space,
     view::{BaseRange, View},
 };
@@ -33,8 +33,6 @@ pub struct Changes {
     current: Option<OfOrigin>,
     /// Where to look for the next origin; `None`: all are through.
     next_origin: Option<Origin>,
-    /// Every entry counts.
-    counts_writes: bool,
 }
 
 /// An entry that counts.
@@ -48,8 +46,7 @@ struct Entry {
 impl Changes {
     pub(super) fn new(published: Published, above: Heads) -> Changes {
         let first = Origin::from_bytes([0; 16]);
-        let next_origin = Some(first);
-        Changes { published, above, current: None, next_origin, counts_writes: false }
+        Changes { published, above, current: None, next_origin: Some(first) }
     }
 
     /// The rows of one origin that are stamped above `above` and up to `up_to`, in that order.
@@ -60,9 +57,7 @@ impl Changes {
         up_to: Hlc,
     ) -> Result<impl Iterator<Item = Result<Row, StoreError>>, StoreError> {
         let current = Some(OfOrigin::above(&published.view, origin, above)?);
-        let above = Heads::new();
-        let changes =
-            Changes { published, above, current, next_origin: None, counts_writes: false };
+        let changes = Changes { published, above: Heads::new(), current, next_origin: None };
         let is_within = move |row: &Result<Row, StoreError>| {
             row.as_ref().map_or(true, |row| row.body.version().hlc <= up_to)
         };
@@ -82,17 +77,6 @@ impl Changes {
         Ok(count)
     }
 
-    /// The same, but a row that was written over since memory last moved into redb counts each time: a
-    /// look at each row is what counting costs otherwise.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the file cannot be read.
-    pub fn count_writes_up_to(&mut self, max: u64) -> Result<u64, StoreError> {
-        self.counts_writes = true;
-        self.count_up_to(max)
-    }
-
     /// The stamp of the next row, which is passed by.
     pub(super) fn next_stamp(&mut self) -> Result<Option<Hlc>, StoreError> {
         Ok(self.next_entry()?.map(|entry| entry.hlc))
@@ -107,7 +91,7 @@ impl Changes {
         let view = &self.published.view;
         loop {
             if let Some(current) = &mut self.current {
-                if let Some(entry) = current.next(view, self.counts_writes)? {
+                if let Some(entry) = current.next(view)? {
                     return Ok(Some(entry));
                 }
                 self.current = None;
@@ -156,18 +140,18 @@ struct OfOrigin {
 /// Entries of a memory that were taken out of it. What it is given later the view does not see.
 #[derive(Default)]
 struct Taken {
-    entries: VecDeque<(Hlc, Bytes)>,
+    entries: VecDeque<Change>,
     /// Nothing comes behind them.
     is_end: bool,
 }
 
 impl Taken {
     /// Sees to it that the first of them, if any is left, is the next one above `after`.
-    fn look_above(&mut self, memory: &Memory, origin: Origin, after: Hlc) {
+    fn look_above(&mut self, memory: &Memory, origin: Origin, after: Hlc, sequence: u64) {
         // An entry at or below `after` was that of another layer, too.
-        while self.entries.pop_front_if(|(hlc, _)| *hlc <= after).is_some() {}
+        while self.entries.pop_front_if(|change| change.hlc <= after).is_some() {}
         if self.entries.is_empty() && !self.is_end {
-            self.entries = memory.changes_after(origin, after, TAKEN_ENTRIES);
+            self.entries = memory.changes_after(origin, after, sequence, TAKEN_ENTRIES);
             self.is_end = self.entries.len() < TAKEN_ENTRIES;
         }
     }
@@ -179,7 +163,7 @@ impl OfOrigin {
         Ok(OfOrigin { origin, after, base: Some(base), peeked: None, taken: Default::default() })
     }
 
-    fn next(&mut self, view: &View, counts_writes: bool) -> Result<Option<Entry>, StoreError> {
+    fn next(&mut self, view: &View) -> Result<Option<Entry>, StoreError> {
         loop {
             if self.peeked.is_none()
                 && let Some(base) = &mut self.base
@@ -193,33 +177,61 @@ impl OfOrigin {
                 }
             }
             for (memory, taken) in view.memories.iter().zip(&mut self.taken) {
-                taken.look_above(memory, self.origin, self.after);
+                taken.look_above(memory, self.origin, self.after, view.sequence);
             }
             let of_memories = self.taken.iter().filter_map(|taken| taken.entries.front());
-            let stamps = of_memories.chain(&self.peeked).map(|(hlc, _)| *hlc);
-            let Some(hlc) = stamps.min() else { return Ok(None) };
+            let of_memories = of_memories.map(|change| change.hlc);
+            let Some(hlc) = of_memories.chain(self.peeked.iter().map(|(hlc, _)| *hlc)).min() else {
+                return Ok(None);
+            };
             self.after = hlc;
             let of_base = self.peeked.take_if(|(next, _)| *next == hlc);
-            let mut of_memories = self.taken.iter_mut().map(|taken| &mut taken.entries);
-            let of_memory =
-                of_memories.find_map(|entries| entries.pop_front_if(|(next, _)| *next == hlc));
-            let is_in_memory = of_memory.is_some();
-            let (_, place) = of_memory.or(of_base).expect("one of them has the least stamp");
-            if counts_writes {
-                return Ok(Some(Entry { hlc, place, body: None }));
-            }
-            match view.in_memory(Spot::of(Space::Rows, &place), &place) {
-                Some(Some(body)) => {
-                    let version = Version { hlc, origin: self.origin };
-                    if codec::version_of_body(&body)? == version {
-                        return Ok(Some(Entry { hlc, place, body: Some(body) }));
-                    }
+            let mut of_memories = self.taken.iter_mut().enumerate();
+            let of_memory = of_memories.find_map(|(layer, taken)| {
+                Some((layer, taken.entries.pop_front_if(|change| change.hlc == hlc)?))
+            });
+            let entry = match (of_memory, of_base) {
+                (Some((layer, change)), _) => self.of_memory(view, layer, change)?,
+                (None, Some((_, place))) => {
+                    let is_newer = view.in_memory(Spot::of(Space::Rows, &place), &place).is_some();
+                    (!is_newer).then_some(Entry { hlc, place, body: None })
                 }
-                Some(None) => {}
-                None if is_in_memory => {}
-                None => return Ok(Some(Entry { hlc, place, body: None })),
+                (None, None) => unreachable!("one of them has the least stamp"),
+            };
+            if entry.is_some() {
+                return Ok(entry);
             }
         }
+    }
+
+    /// The entry for a change in memory number `layer`, where it counts.
+    fn of_memory(
+        &self,
+        view: &View,
+        layer: usize,
+        change: Change,
+    ) -> Result<Option<Entry>, StoreError> {
+        let Change { hlc, place, version } = change;
+        let body = match version {
+            AsOf::Replaced => return Ok(None),
+            AsOf::Newest(body) if layer == 0 => Some(body),
+            AsOf::Newest(body) => {
+                let spot = Spot::of(Space::Rows, &place);
+                let newer = &view.memories[..layer];
+                let is_newest =
+                    |memory: &Arc<Memory>| memory.get(spot, &place, view.sequence).is_none();
+                newer.iter().all(is_newest).then_some(body)
+            }
+            AsOf::Unknown => {
+                let newest = view.in_memory(Spot::of(Space::Rows, &place), &place).flatten();
+                let version = Version { hlc, origin: self.origin };
+                match newest {
+                    Some(body) if codec::version_of_body(&body)? == version => Some(body),
+                    _ => None,
+                }
+            }
+        };
+        Ok(body.map(|body| Entry { hlc, place, body: Some(body) }))
     }
 }
 

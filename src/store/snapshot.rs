@@ -12,9 +12,6 @@ use crate::{
     protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership},
 };
 
-/// Up to so many changes are looked at one by one where they are counted.
-const ROWS_COUNTED: u64 = 10_000;
-
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -246,18 +243,13 @@ impl Snapshot {
         Changes::of_origin(self.published.clone(), origin, above, up_to)
     }
 
-    /// How many rows lie above `above`, counting to `max` at most; beyond [`ROWS_COUNTED`], a row that was
-    /// written over lately may count several times.
+    /// How many rows lie above `above`, counting to `max` at most.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the file cannot be read.
     pub fn count_changes(&self, above: &Heads, max: u64) -> Result<u64, StoreError> {
-        let rows = self.changes(above)?.count_up_to(max.min(ROWS_COUNTED))?;
-        if rows < ROWS_COUNTED || rows == max {
-            return Ok(rows);
-        }
-        self.changes(above)?.count_writes_up_to(max)
+        self.changes(above)?.count_up_to(max)
     }
 
     /// The oldest stamp above `above`; `None`: nothing lies there. Costs a look-up an origin, and one
