@@ -11,22 +11,21 @@
 //! A statement that MySQL refuses changes nothing, and the transaction goes on: the tables are
 //! InnoDB's. Any other error ends the session, and the transaction with it.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use tokio::time::Instant;
+use tokio::{join, time::Instant};
 
 use super::{
-    columns::{ColumnBatch, Columns},
+    columns::Columns,
     error::MirrorError,
-    mapping::{Dead, Record, Refused, TableBatch, by_table},
+    mapping::{Dead, Record, Refused, RowsByTable, TableBatch, by_table},
     mysql::{number, text},
+    page::{OfColumns, ReadyPage, Sorter},
+    parts::Parts,
     session::Session,
     statement::{self, Statement, in_powers_of_two},
 };
-use crate::model::{Body, Heads, Key, Row, TableName};
+use crate::model::{Heads, Row, TableName};
 
 /// How often a transaction is tried before the session gives way.
 const TRIES_MAX: usize = 4;
@@ -45,27 +44,28 @@ impl Session<'_> {
     pub(super) async fn apply_after(
         &mut self,
         first: Option<Statement>,
-        tables: BTreeMap<TableName, BTreeMap<Key, Body>>,
+        rows: RowsByTable,
+        position: Heads,
+    ) -> Result<(), MirrorError> {
+        self.apply_page(first, ReadyPage::of(rows), position).await
+    }
+
+    /// The same, of rows some of which are sorted already.
+    pub(super) async fn apply_page(
+        &mut self,
+        first: Option<Statement>,
+        page: ReadyPage,
         position: Heads,
     ) -> Result<(), MirrorError> {
         let (of_columns, of_keys): (Vec<_>, Vec<_>) =
-            tables.keys().cloned().partition(|table| self.config.columns_of(table).is_some());
+            page.tables().cloned().partition(|table| self.config.columns_of(table).is_some());
         self.ensure_tables(&of_keys).await?;
         self.ensure_columns(&of_columns).await?;
-        let now_ms = self.node.now_ms();
-        let statement_bytes_max = self.mysql.statement_bytes_max();
         let mut batches = Batches { first, ..Batches::default() };
-        for (table, rows) in tables {
-            if let Some(of_table) = self.columns.get(&table) {
-                let columns = Arc::clone(&of_table.columns);
-                let batch = ColumnBatch::new(rows, &columns, now_ms, statement_bytes_max);
-                batches.of_columns.push((table, columns, batch));
-            } else if let Some(of_table) = self.tables.get(&table) {
-                let batch = TableBatch::new(rows, &of_table.shape, now_ms, statement_bytes_max);
-                batches.of_keys.push((table, batch));
-            }
-            // Any other waits, and is filled anew.
-        }
+        (batches.of_keys, batches.of_columns) = page.sorted(&self.sorter());
+        batches.of_keys.retain(|(table, _)| self.tables.contains_key(table));
+        // One that waits is filled anew.
+        batches.of_columns.retain(|(table, ..)| self.columns.contains_key(table));
 
         let totals = self.write(&mut batches, &position).await?;
         self.position = position;
@@ -160,6 +160,18 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// What sorts rows for the tables as they are known now.
+    pub(super) fn sorter(&self) -> Sorter {
+        let shapes = self.tables.iter().map(|(name, table)| (name.clone(), table.shape));
+        let columns = self.columns.iter();
+        Sorter {
+            shapes: shapes.collect(),
+            columns: columns.map(|(name, table)| (name.clone(), table.columns.clone())).collect(),
+            now_ms: self.node.now_ms(),
+            statement_bytes_max: self.mysql.statement_bytes_max(),
+        }
+    }
+
     async fn write_table(
         &mut self,
         table: &TableName,
@@ -230,24 +242,17 @@ impl Session<'_> {
         refused: &mut Vec<Refused>,
     ) -> Result<(), MirrorError> {
         let bytes_max = self.mysql.statement_bytes_max();
-        let mut waiting = vec![records];
-        while let Some(records) = waiting.pop() {
-            if records.is_empty() {
-                continue;
-            }
-            let (now, later) = records.split_at(statement::rows_that_fit(records, bytes_max));
-            waiting.push(later);
-            let upsert = statement::upsert(table, exact, self.overwrites, now);
-            let Err(error) = self.mysql.execute(upsert).await else {
-                continue;
-            };
+        let overwrites = self.overwrites;
+        let fit = |records: &[Record]| statement::rows_that_fit(records, bytes_max);
+        let upsert = |records: &[Record]| statement::upsert(table, exact, overwrites, records);
+        let mut parts = Parts::new(records, fit, upsert);
+        while let Some((now, call)) = parts.next() {
+            let (executed, ()) = join!(biased; self.mysql.execute(call), parts.make_next());
+            let Err(error) = executed else { continue };
             let Some(reason) = error.refused_row() else { return Err(error) };
             match now {
                 [record] => refused.push(record.refused(reason)),
-                _ => {
-                    let (first, second) = now.split_at(now.len() / 2);
-                    waiting.extend([second, first]);
-                }
+                _ => parts.halve(now),
             }
         }
         Ok(())
@@ -298,7 +303,7 @@ struct Batches {
     /// Comes before all rows.
     first: Option<Statement>,
     of_keys: Vec<(TableName, TableBatch)>,
-    of_columns: Vec<(TableName, Arc<Columns>, ColumnBatch)>,
+    of_columns: Vec<OfColumns>,
 }
 
 /// What became of the rows of one transaction.

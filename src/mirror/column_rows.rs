@@ -1,4 +1,12 @@
-//! Rows into a column table, within a transaction.
+//! Rows into a column table, within a transaction. Where nobody else writes there, and each row can collide
+//! with none but that of its own key:
+//!
+//! ```text
+//! DELETE ...                                tombstones, expired rows, what is set aside
+//! INSERT ... ON DUPLICATE KEY UPDATE ...    all others
+//! ```
+//!
+//! In any other:
 //!
 //! ```text
 //! SELECT key ... FOR UPDATE                 which of them stand; they stay so until the commit
@@ -16,12 +24,15 @@
 
 use std::collections::HashSet;
 
+use tokio::join;
+
 use super::{
     apply::Totals,
     columns::{ColumnBatch, ColumnRecord, Columns, Place, own, rows_that_fit},
     error::MirrorError,
     mapping::Refused,
     mysql::text,
+    parts::Parts,
     session::{Expiry, Session},
     statement::{self, in_powers_of_two},
     table_setting::Triggers,
@@ -40,6 +51,13 @@ impl Session<'_> {
         totals: &mut Totals,
     ) -> Result<(), MirrorError> {
         let places: Vec<_> = batch.places().collect();
+        let is_captured = self.columns.get(table).is_some_and(|of_table| of_table.is_captured);
+        if !is_captured && columns.is_told_by_key() {
+            // One of them, so that the table is in use.
+            self.lock(columns, &places[..places.len().min(1)]).await?;
+            self.no_trigger_fires(table, &places).await?;
+            return self.write_over(table, columns, batch, totals).await;
+        }
         let standing = self.lock(columns, &places).await?;
         self.no_trigger_fires(table, &places).await?;
         // A row of another key stands there that is the same key to MySQL.
@@ -77,8 +95,44 @@ impl Session<'_> {
             batch.refused.iter().map(|(refused, _)| refused.clone()).collect();
         let losers = self.contest(table, columns, write.set_aside, &mut refused).await?;
         let keys: Vec<_> = batch.keys().chain(&losers).collect();
-        self.set_aside(table, &keys, &refused, totals).await?;
+        self.account(table, batch, &keys, refused, totals).await
+    }
 
+    /// Writes rows whatever stands under their keys.
+    async fn write_over(
+        &mut self,
+        table: &TableName,
+        columns: &Columns,
+        batch: &ColumnBatch,
+        totals: &mut Totals,
+    ) -> Result<(), MirrorError> {
+        let of_refused = batch.refused.iter().filter_map(|(_, place)| place.as_ref());
+        let gone: Vec<_> = batch.dead.iter().chain(of_refused).collect();
+        self.delete_places(columns, &gone).await?;
+        let records: Vec<_> = batch.records.iter().collect();
+        let mut write = Write { is_last_try: true, set_aside: Vec::new() };
+        self.write_records(columns, Statements::Update, &records, &mut write).await?;
+        // Nothing older stays for them.
+        let out: Vec<_> = write.set_aside.iter().map(|(record, _)| &record.place).collect();
+        self.delete_places(columns, &out).await?;
+
+        let of_batch = batch.refused.iter().map(|(refused, _)| refused.clone());
+        let of_mysql = write.set_aside.into_iter().map(|(record, reason)| record.refused(reason));
+        let refused = of_batch.chain(of_mysql).collect();
+        let keys: Vec<_> = batch.keys().collect();
+        self.account(table, batch, &keys, refused, totals).await
+    }
+
+    /// Takes note of what became of `keys`: rows set aside, rows that expire.
+    async fn account(
+        &mut self,
+        table: &TableName,
+        batch: &ColumnBatch,
+        keys: &[&Key],
+        refused: Vec<Refused>,
+        totals: &mut Totals,
+    ) -> Result<(), MirrorError> {
+        self.set_aside(table, keys, &refused, totals).await?;
         let out: HashSet<_> = refused.iter().map(|refused| &refused.key).collect();
         let expiring: Vec<_> = batch
             .records
@@ -86,7 +140,7 @@ impl Session<'_> {
             .filter(|record| !out.contains(&record.place.key))
             .filter_map(|record| Some((&record.place.key, record.expires_at_ms?)))
             .collect();
-        self.note_expiries(table, &keys, &expiring).await?;
+        self.note_expiries(table, keys, &expiring).await?;
         totals.count(keys.len(), refused);
         Ok(())
     }
@@ -163,26 +217,20 @@ impl Session<'_> {
         write: &mut Write<'b>,
     ) -> Result<(), MirrorError> {
         let bytes_max = self.mysql.statement_bytes_max();
-        let mut waiting = vec![records];
-        while let Some(records) = waiting.pop() {
-            if records.is_empty() {
-                continue;
-            }
-            let (now, later) = records.split_at(rows_that_fit(records, bytes_max));
-            waiting.push(later);
-            let statement = match statements {
-                Statements::Update => columns.update(now),
-                Statements::Insert => columns.insert(now),
-            };
-            let Err(error) = self.mysql.execute(statement).await else { continue };
+        let fit = |records: &[&ColumnRecord]| rows_that_fit(records, bytes_max);
+        let statement = |records: &[&ColumnRecord]| match statements {
+            Statements::Update => columns.update(records),
+            Statements::Insert => columns.insert(records),
+        };
+        let mut parts = Parts::new(records, fit, statement);
+        while let Some((now, call)) = parts.next() {
+            let (executed, ()) = join!(biased; self.mysql.execute(call), parts.make_next());
+            let Err(error) = executed else { continue };
             let Some(reason) = error.refused_row() else { return Err(error) };
             match now {
                 [_] if error.is_taken_key() && !write.is_last_try => return Err(error),
                 [record] => write.set_aside.push((record, reason)),
-                _ => {
-                    let (first, second) = now.split_at(now.len() / 2);
-                    waiting.extend([second, first]);
-                }
+                _ => parts.halve(now),
             }
         }
         Ok(())

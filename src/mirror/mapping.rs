@@ -56,9 +56,12 @@ pub(super) struct Refused {
     pub(super) reason: String,
 }
 
+/// The rows of some tables.
+pub(super) type RowsByTable = BTreeMap<TableName, BTreeMap<Key, Body>>;
+
 /// The rows of each user table, the newest version of each key. System tables are left out.
-pub(super) fn by_table(rows: Vec<Row>) -> BTreeMap<TableName, BTreeMap<Key, Body>> {
-    let mut tables: BTreeMap<TableName, BTreeMap<Key, Body>> = BTreeMap::new();
+pub(super) fn by_table(rows: Vec<Row>) -> RowsByTable {
+    let mut tables = RowsByTable::new();
     for Row { table, key, body } in rows.into_iter().filter(|row| !row.table.is_system()) {
         let rows = tables.entry(table).or_default();
         if rows.get(&key).is_none_or(|other| other.version() < body.version()) {

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! node: changes --> session.rs --> apply.rs: rows + checkpoint, one transaction --> mysql.rs
+//!                     |              page.rs      made while MySQL has the one before
+//!                     |              parts.rs     statements, likewise
 //!                     |              mapping.rs   which row is written, deleted, set aside
 //!                     |              statement.rs the SQL
 //!                     |-- rebuild.rs: tables filled anew, where an operator says so
@@ -40,6 +42,8 @@ mod fill;
 mod in_hand;
 mod mapping;
 mod mysql;
+mod page;
+mod parts;
 mod rebuild;
 mod repair;
 mod rescan;

@@ -105,8 +105,8 @@ impl Connection {
         let limit = self.statement_max;
         match what.into() {
             Call::Text(sql) => within("a statement", limit, conn.query_drop(sql)).await?,
-            Call::Prepared(Statement { sql, params }) => {
-                within("a statement", limit, conn.exec_drop(sql, positional(params))).await?;
+            Call::Prepared(sql, params) => {
+                within("a statement", limit, conn.exec_drop(sql, params)).await?;
             }
         }
         Ok(self.conn.affected_rows())
@@ -121,9 +121,7 @@ impl Connection {
         let limit = self.statement_max;
         let rows: Vec<Row> = match what.into() {
             Call::Text(sql) => within("a query", limit, conn.query(sql)).await?,
-            Call::Prepared(Statement { sql, params }) => {
-                within("a query", limit, conn.exec(sql, positional(params))).await?
-            }
+            Call::Prepared(sql, params) => within("a query", limit, conn.exec(sql, params)).await?,
         };
         let rows: Vec<Vec<Cell>> =
             rows.into_iter().map(|row| row.unwrap().into_iter().map(cell).collect()).collect();
@@ -133,10 +131,10 @@ impl Connection {
     }
 }
 
-/// A statement, sent as text where it has no parameters.
+/// A statement ready to be sent, as text where it has no parameters.
 pub(super) enum Call {
     Text(String),
-    Prepared(Statement),
+    Prepared(String, Params),
 }
 
 impl From<&str> for Call {
@@ -150,7 +148,7 @@ impl From<Statement> for Call {
         if statement.params.is_empty() {
             Call::Text(statement.sql)
         } else {
-            Call::Prepared(statement)
+            Call::Prepared(statement.sql, positional(statement.params))
         }
     }
 }

@@ -30,7 +30,9 @@ use super::{
     doctor,
     error::MirrorError,
     in_hand::Owed,
+    mapping::by_table,
     mysql::{Cell, Connection, number, text},
+    page::{ReadyPage, Sorter},
     rebuild::Rebuild,
     repair::Repair,
     shape::Shape,
@@ -44,8 +46,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Under load, when a delta has so many rows, the next one is given some time to grow: a large
-/// transaction costs MySQL less a row than many small ones.
+/// Under load, when a delta has so many rows and still less than a transaction takes, the next one is given
+/// some time to grow: a large transaction costs MySQL less a row than many small ones.
 const GATHER_ROWS_MIN: usize = 32;
 const GATHER: Duration = Duration::from_millis(10);
 /// The format of the mirror's own tables.
@@ -182,7 +184,7 @@ impl<'m> Session<'m> {
             self.go_on_rebuilding(&mut rebuild).await?;
             if self.has_to_fill() {
                 self.fill().await?;
-            } else if rows >= GATHER_ROWS_MIN && !rebuild.is_under_way() {
+            } else if gathers(rows, self.config) && !rebuild.is_under_way() {
                 sleep(GATHER).await;
             }
         }
@@ -307,19 +309,17 @@ impl<'m> Session<'m> {
     }
 
     /// Passes the delta of this moment on to MySQL, page by page: while one is written there, the next
-    /// is read from the store. Gives how many rows there were.
+    /// is read from the store and sorted. Gives how many rows there were.
     async fn catch_up(&mut self, mut follower: Follower) -> Result<(Follower, usize), MirrorError> {
-        let (rows_max, bytes_max) = (self.config.batch_rows_max, self.config.batch_bytes_max);
+        let bounds = (self.config.batch_rows_max, self.config.batch_bytes_max);
         let began = Instant::now();
         let mut passed = 0;
-        let (mut delta, mut page): (FollowDelta, Page) = loop {
+        let mut next: NextPage = loop {
+            let sorter = self.sorter();
             let begun;
             (follower, begun) = read(move || {
                 let begun = match follower.begin()?.delta() {
-                    Some(mut delta) => {
-                        let page = delta.page(rows_max, bytes_max)?;
-                        Some((delta, page))
-                    }
+                    Some(delta) => Some(NextPage::read(delta.uncounted(), bounds, &sorter)?),
                     // Below the floor: a mirror asks for no reconciliation.
                     None => None,
                 };
@@ -332,17 +332,17 @@ impl<'m> Session<'m> {
             }
         };
         loop {
+            let NextPage { delta, page, rows, last } = next;
             let mut position = self.position.clone();
-            position.join(if page.last { delta.heads() } else { delta.passed() });
-            let Page { rows, last, .. } = page;
-            passed += rows.len();
+            position.join(if last { delta.heads() } else { delta.passed() });
+            passed += rows;
             // The end of a scan is worth a checkpoint; heads that move while nothing is written
             // are written down once in a while.
-            let due = !rows.is_empty() || (last && delta.is_scan());
+            let due = rows > 0 || (last && delta.is_scan());
             let enough = delta.is_scan() && began.elapsed() >= self.config.scan_max;
             if last || enough {
                 if due {
-                    self.apply(rows.into_vec(), position).await?;
+                    self.apply_page(None, page, position).await?;
                 }
                 if last {
                     follower.finish(&delta);
@@ -351,19 +351,38 @@ impl<'m> Session<'m> {
                 }
                 return Ok((follower, passed));
             }
-            let next = spawn_blocking(move || {
-                let page = delta.page(rows_max, bytes_max);
-                (delta, page)
-            });
+            let sorter = self.sorter();
+            let read = spawn_blocking(move || NextPage::read(delta, bounds, &sorter));
             if due {
-                self.apply(rows.into_vec(), position).await?;
+                self.apply_page(None, page, position).await?;
             }
             self.keep_up(None).await?;
             self.check_orders()?;
-            let read;
-            (delta, read) = next.await.expect("reading the store does not panic");
-            page = read?;
+            next = read.await.expect("reading the store does not panic")?;
         }
+    }
+}
+
+/// A page of a delta, sorted.
+struct NextPage {
+    delta: FollowDelta,
+    page: ReadyPage,
+    rows: usize,
+    /// Nothing comes after it.
+    last: bool,
+}
+
+impl NextPage {
+    fn read(
+        mut delta: FollowDelta,
+        (rows_max, bytes_max): (usize, usize),
+        sorter: &Sorter,
+    ) -> Result<NextPage, StoreError> {
+        let Page { rows, last, .. } = delta.page(rows_max, bytes_max)?;
+        let count = rows.len();
+        let mut page = ReadyPage::of(by_table(rows.into_vec()));
+        page.sort(sorter);
+        Ok(NextPage { delta, page, rows: count, last })
     }
 }
 
@@ -385,6 +404,11 @@ impl Checkpoint {
             heads: Heads::from_bytes(heads.as_deref()?)?,
         })
     }
+}
+
+/// Whether the delta after one of so many rows is given some time.
+fn gathers(rows: usize, config: &Config) -> bool {
+    (GATHER_ROWS_MIN..config.batch_rows_max).contains(&rows)
 }
 
 /// Reads the store where blocking is allowed.

@@ -297,6 +297,12 @@ impl FollowDelta {
         Ok(FollowDelta { uncounted: Some(Box::new(count)), ..delta })
     }
 
+    /// The same, whose pages do not say what remains: of a scan all rows would be counted for that.
+    #[must_use]
+    pub fn uncounted(self) -> FollowDelta {
+        FollowDelta { uncounted: None, ..self }
+    }
+
     /// Where this is the first half of a reconciliation, the snapshot to compare with.
     #[must_use]
     pub fn reconciled_with(&self) -> Option<&Snapshot> {

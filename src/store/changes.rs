@@ -10,17 +10,21 @@
 //! of redb     memory knows nothing of the row
 //! ```
 
-use std::ops::Bound;
+use std::{collections::VecDeque, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     Published, StoreError, codec,
-    memory::Spot,
+    memory::{AsOf, Change, Memory, Spot},
     tables::Space,
     view::{BaseRange, View},
 };
 use crate::model::{Heads, Hlc, Origin, Row, Version};
+
+/// How many entries are taken from a memory at a time: to find where they begin costs as much as dozens
+/// that follow.
+const TAKEN_ENTRIES: usize = 64;
 
 /// The rows above some heads: origin by origin, in the order of their stamps.
 pub struct Changes {
@@ -130,13 +134,33 @@ struct OfOrigin {
     /// The next entry of redb, where it was looked at and not taken.
     peeked: Option<(Hlc, Bytes)>,
     /// The next entries of the memories, likewise.
-    ends: [Option<(Hlc, Bytes)>; 2],
+    taken: [Taken; 2],
+}
+
+/// Entries of a memory that were taken out of it. What it is given later the view does not see.
+#[derive(Default)]
+struct Taken {
+    entries: VecDeque<Change>,
+    /// Nothing comes behind them.
+    is_end: bool,
+}
+
+impl Taken {
+    /// Sees to it that the first of them, if any is left, is the next one above `after`.
+    fn look_above(&mut self, memory: &Memory, origin: Origin, after: Hlc, sequence: u64) {
+        // An entry at or below `after` was that of another layer, too.
+        while self.entries.pop_front_if(|change| change.hlc <= after).is_some() {}
+        if self.entries.is_empty() && !self.is_end {
+            self.entries = memory.changes_after(origin, after, sequence, TAKEN_ENTRIES);
+            self.is_end = self.entries.len() < TAKEN_ENTRIES;
+        }
+    }
 }
 
 impl OfOrigin {
     fn above(view: &View, origin: Origin, after: Hlc) -> Result<OfOrigin, StoreError> {
         let base = base_range(view, origin, Bound::Excluded(after))?;
-        Ok(OfOrigin { origin, after, base: Some(base), peeked: None, ends: [None, None] })
+        Ok(OfOrigin { origin, after, base: Some(base), peeked: None, taken: Default::default() })
     }
 
     fn next(&mut self, view: &View) -> Result<Option<Entry>, StoreError> {
@@ -152,32 +176,62 @@ impl OfOrigin {
                     None => self.base = None,
                 }
             }
-            for (memory, end) in view.memories.iter().zip(&mut self.ends) {
-                // An entry at or below `after` was that of another layer, too.
-                if end.as_ref().is_none_or(|(hlc, _)| *hlc <= self.after) {
-                    *end = memory.next_change(self.origin, self.after);
-                }
+            for (memory, taken) in view.memories.iter().zip(&mut self.taken) {
+                taken.look_above(memory, self.origin, self.after, view.sequence);
             }
-            let stamps = self.ends.iter().chain([&self.peeked]).flatten().map(|(hlc, _)| *hlc);
-            let Some(hlc) = stamps.min() else { return Ok(None) };
+            let of_memories = self.taken.iter().filter_map(|taken| taken.entries.front());
+            let of_memories = of_memories.map(|change| change.hlc);
+            let Some(hlc) = of_memories.chain(self.peeked.iter().map(|(hlc, _)| *hlc)).min() else {
+                return Ok(None);
+            };
             self.after = hlc;
             let of_base = self.peeked.take_if(|(next, _)| *next == hlc);
-            let of_memory =
-                self.ends.iter_mut().find_map(|end| end.take_if(|(next, _)| *next == hlc));
-            let is_in_memory = of_memory.is_some();
-            let (_, place) = of_memory.or(of_base).expect("one of them has the least stamp");
-            match view.in_memory(Spot::of(Space::Rows, &place), &place) {
-                Some(Some(body)) => {
-                    let version = Version { hlc, origin: self.origin };
-                    if codec::version_of_body(&body)? == version {
-                        return Ok(Some(Entry { hlc, place, body: Some(body) }));
-                    }
+            let mut of_memories = self.taken.iter_mut().enumerate();
+            let of_memory = of_memories.find_map(|(layer, taken)| {
+                Some((layer, taken.entries.pop_front_if(|change| change.hlc == hlc)?))
+            });
+            let entry = match (of_memory, of_base) {
+                (Some((layer, change)), _) => self.of_memory(view, layer, change)?,
+                (None, Some((_, place))) => {
+                    let is_newer = view.in_memory(Spot::of(Space::Rows, &place), &place).is_some();
+                    (!is_newer).then_some(Entry { hlc, place, body: None })
                 }
-                Some(None) => {}
-                None if is_in_memory => {}
-                None => return Ok(Some(Entry { hlc, place, body: None })),
+                (None, None) => unreachable!("one of them has the least stamp"),
+            };
+            if entry.is_some() {
+                return Ok(entry);
             }
         }
+    }
+
+    /// The entry for a change in memory number `layer`, where it counts.
+    fn of_memory(
+        &self,
+        view: &View,
+        layer: usize,
+        change: Change,
+    ) -> Result<Option<Entry>, StoreError> {
+        let Change { hlc, place, version } = change;
+        let body = match version {
+            AsOf::Replaced => return Ok(None),
+            AsOf::Newest(body) if layer == 0 => Some(body),
+            AsOf::Newest(body) => {
+                let spot = Spot::of(Space::Rows, &place);
+                let newer = &view.memories[..layer];
+                let is_newest =
+                    |memory: &Arc<Memory>| memory.get(spot, &place, view.sequence).is_none();
+                newer.iter().all(is_newest).then_some(body)
+            }
+            AsOf::Unknown => {
+                let newest = view.in_memory(Spot::of(Space::Rows, &place), &place).flatten();
+                let version = Version { hlc, origin: self.origin };
+                match newest {
+                    Some(body) if codec::version_of_body(&body)? == version => Some(body),
+                    _ => None,
+                }
+            }
+        };
+        Ok(body.map(|body| Entry { hlc, place, body: Some(body) }))
     }
 }
 

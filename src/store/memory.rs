@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! entries: (space, key, sequence) --> value, or None: the entry is gone     newest first
-//! changes: (origin, hlc) --> place, of every version of a row in it, those since replaced too
+//! changes: (origin, hlc) --> place and body, of every version of a row in it, those since replaced too;
+//!          by which commit was it written, and by which replaced?
 //! filter:  is anything known of this key? mostly answers no, at the cost of two bits
 //! ```
 //!
@@ -15,10 +16,14 @@
 use std::{
     borrow::Borrow,
     cmp::{Ordering, Reverse},
+    collections::VecDeque,
     fmt,
     hash::Hasher,
     ops::Bound,
-    sync::atomic::{self, AtomicU64, AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{self, AtomicU64, AtomicUsize},
+    },
 };
 
 use bytes::Bytes;
@@ -34,8 +39,8 @@ const LOG_BYTES_PER_FILTER_BIT: usize = 16;
 
 /// Entries of all spaces, by key, then newest first.
 pub(super) struct Memory {
-    entries: SkipMap<Stored, Option<Bytes>>,
-    changes: SkipMap<(Origin, Hlc), Bytes>,
+    entries: SkipMap<Stored, Kept>,
+    changes: SkipMap<(Origin, Hlc), Written>,
     filter: Filter,
     /// What the entries took in the log, in bytes.
     log_bytes: AtomicUsize,
@@ -43,6 +48,63 @@ pub(super) struct Memory {
 
 /// An entry as it is found: its key and its value, `None` where it is gone.
 pub(super) type Found = (Bytes, Option<Bytes>);
+
+/// The value of an entry, `None` where it is gone.
+struct Kept {
+    value: Option<Bytes>,
+    /// Of a version of a row.
+    replaced: Option<Replaced>,
+}
+
+/// The commit that replaced a version of a row in the same memory; greater than any, where none did.
+#[derive(Clone)]
+struct Replaced(Arc<AtomicU64>);
+
+/// A version of a row.
+struct Written {
+    place: Bytes,
+    body: Bytes,
+    sequence: u64,
+    replaced: Replaced,
+}
+
+/// A change, as a reader finds it.
+pub(super) struct Change {
+    pub(super) hlc: Hlc,
+    /// Where its row stands.
+    pub(super) place: Bytes,
+    pub(super) version: AsOf,
+}
+
+/// What a memory knows, at a reader's moment, of a version that was written into it.
+pub(super) enum AsOf {
+    /// It is the newest of its row here: this body.
+    Newest(Bytes),
+    /// A newer one is here.
+    Replaced,
+    /// It was written once more after that moment: ask for the row.
+    Unknown,
+}
+
+impl Kept {
+    fn is_replaced_by(&self, sequence: u64) {
+        if let Some(Replaced(by)) = &self.replaced {
+            by.store(sequence, atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+impl Written {
+    fn as_of(&self, sequence: u64) -> AsOf {
+        if self.sequence > sequence {
+            AsOf::Unknown
+        } else if self.replaced.0.load(atomic::Ordering::Relaxed) > sequence {
+            AsOf::Newest(self.body.clone())
+        } else {
+            AsOf::Replaced
+        }
+    }
+}
 
 impl Memory {
     /// For so many bytes of log; it takes more, but then finds things more slowly.
@@ -57,10 +119,7 @@ impl Memory {
 
     /// Adds what commit `sequence` did to an entry; a later addition by the same commit replaces it.
     pub(super) fn add(&self, spot: Spot, key: Bytes, sequence: u64, value: Option<Bytes>) {
-        // First, so that who sees the entry's commit finds the bits set.
-        self.filter.set(spot.hash);
-        let stored = Stored { start: spot.start, key, sequence: Reverse(sequence) };
-        self.entries.insert(stored, value);
+        self.keep(spot, key, sequence, Kept { value, replaced: None });
     }
 
     /// Adds a version of a row, and where it stands in the order of changes.
@@ -72,8 +131,28 @@ impl Memory {
         version: Version,
         body: Bytes,
     ) {
-        self.changes.insert(version.in_index(), place.clone());
-        self.add(spot, place, sequence, Some(body));
+        let replaced = Replaced(Arc::new(AtomicU64::new(u64::MAX)));
+        let kept = Kept { value: Some(body.clone()), replaced: Some(replaced.clone()) };
+        let written = Written { place: place.clone(), body, sequence, replaced };
+        self.changes.insert(version.in_index(), written);
+        self.keep(spot, place, sequence, kept);
+    }
+
+    fn keep(&self, spot: Spot, key: Bytes, sequence: u64, kept: Kept) {
+        // First, so that who sees the entry's commit finds the bits set.
+        self.filter.set(spot.hash);
+        let stored = Stored { start: spot.start, key, sequence: Reverse(sequence) };
+        let replaces = |same: &Kept| {
+            same.is_replaced_by(sequence);
+            true
+        };
+        let entry = self.entries.compare_insert(stored, kept, replaces);
+        // The newest come first: behind it stands what it replaces.
+        if let Some(older) = entry.next()
+            && (older.key().start, &older.key().key) == (spot.start, &entry.key().key)
+        {
+            older.value().is_replaced_by(sequence);
+        }
     }
 
     /// What the entry was after commit `sequence`; outer `None`: nothing is known of it here.
@@ -85,7 +164,7 @@ impl Memory {
         let entry =
             self.entries.range::<dyn Place, _>((included(&from), Bound::Unbounded)).next()?;
         let found = entry.key();
-        (found.start == spot.start && found.key == key).then(|| entry.value().clone())
+        (found.start == spot.start && found.key == key).then(|| entry.value().value.clone())
     }
 
     /// The first entry above `after` (or at it, where it is included) as it was after `sequence`.
@@ -105,7 +184,7 @@ impl Memory {
             .range::<dyn Place, _>((bound, Bound::Unbounded))
             .take_while(|entry| entry.key().is_of(space))
             .find(|entry| !newer(entry.key()))
-            .map(|entry| (entry.key().key.clone(), entry.value().clone()))
+            .map(|entry| (entry.key().key.clone(), entry.value().value.clone()))
     }
 
     /// The last entry below `before`, as it was after `sequence`.
@@ -150,12 +229,21 @@ impl Memory {
         }
     }
 
-    /// The first change of `origin` stamped above `after`: its stamp and its row's place. The row may
-    /// have been replaced since, or not be seen by the reader yet.
-    pub(super) fn next_change(&self, origin: Origin, after: Hlc) -> Option<(Hlc, Bytes)> {
+    /// The first `max` changes of `origin` stamped above `after`, as they are after commit `sequence`.
+    pub(super) fn changes_after(
+        &self,
+        origin: Origin,
+        after: Hlc,
+        sequence: u64,
+        max: usize,
+    ) -> VecDeque<Change> {
         let (after, end) = ((origin, after), (origin, Hlc::MAX));
-        let mut range = self.changes.range((Bound::Excluded(after), Bound::Included(end)));
-        range.next().map(|entry| (entry.key().1, entry.value().clone()))
+        let range = self.changes.range((Bound::Excluded(after), Bound::Included(end)));
+        let changes = range.take(max).map(|entry| {
+            let (hlc, written) = (entry.key().1, entry.value());
+            Change { hlc, place: written.place.clone(), version: written.as_of(sequence) }
+        });
+        changes.collect()
     }
 
     /// The greatest stamp of a change of `origin`.
@@ -182,7 +270,7 @@ impl Memory {
                 return None;
             }
             before = Some(key.clone());
-            Some((key.clone(), entry.value().clone()))
+            Some((key.clone(), entry.value().value.clone()))
         })
     }
 

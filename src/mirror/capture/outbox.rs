@@ -385,6 +385,7 @@ mod tests {
             name: table.into(),
             columns: key.iter().map(column).collect(),
             key: (0..key.len()).collect(),
+            key_folds: false,
             generated: Vec::new(),
             unique: Vec::new(),
             unguarded: Vec::new(),

@@ -60,7 +60,16 @@ impl ColumnBatch {
                 }
                 continue;
             };
-            let row = columns.row_params(&key, &value).and_then(|row| {
+            let value_bytes = value.len();
+            // A key that will not do is why the row will not, too.
+            let place = match place {
+                Ok(place) => place,
+                Err(reason) => {
+                    batch.refused.push((Refused { key, version, value_bytes, reason }, None));
+                    continue;
+                }
+            };
+            let row = columns.row_params_at(&place.params, &value).and_then(|row| {
                 let size = size_bytes(&row);
                 match size > statement_bytes_max {
                     true => Err(format!(
@@ -70,16 +79,14 @@ impl ColumnBatch {
                     false => Ok(row),
                 }
             });
-            let value_bytes = value.len();
-            // A key that will not do is why the row will not, too.
-            match row.and_then(|row| Ok((row, place.clone()?))) {
-                Ok((row, place)) => {
+            match row {
+                Ok(row) => {
                     let expires_at_ms = body.expires_at_ms();
                     batch.records.push(ColumnRecord { place, row, value_bytes, expires_at_ms });
                 }
                 Err(reason) => {
                     let refused = Refused { key, version, value_bytes, reason };
-                    batch.refused.push((refused, place.ok()));
+                    batch.refused.push((refused, Some(place)));
                 }
             }
         }

@@ -6,10 +6,11 @@
 use std::fmt::Write;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     kind::{Kind, Unit},
+    members::Members,
     schema::{Absent, Column, Columns},
     texts::{self, quoted},
 };
@@ -125,13 +126,17 @@ impl Columns {
         key: &Key,
         value: &[u8],
     ) -> Result<RowParams, String> {
-        let of_key = self.key_params(key)?;
-        let mut object: Map<String, Value> = serde_json::from_slice(value)
+        self.row_params_at(&self.key_params(key)?, value)
+    }
+
+    /// The same, where the key's parameters are known.
+    pub(super) fn row_params_at(&self, key: &[Param], value: &[u8]) -> Result<RowParams, String> {
+        let Members { of_columns, unknown } = Members::of(self, value)
             .map_err(|error| format!("the value is no JSON object: {error}"))?;
         let mut row = Vec::with_capacity(self.columns.len());
-        for (at, column) in self.columns.iter().enumerate() {
-            let of_key = self.key.iter().position(|&key| key == at).map(|at| &of_key[at]);
-            let param = match (object.remove(&column.name), of_key) {
+        for (at, (column, value)) in self.columns.iter().zip(of_columns).enumerate() {
+            let of_key = self.key.iter().position(|&key| key == at).map(|at| &key[at]);
+            let param = match (value, of_key) {
                 (None, Some(param)) => Some(param.clone()),
                 (None, None) => column.absent()?,
                 (Some(value), None) => Some(column.param_of(&value)?),
@@ -146,10 +151,9 @@ impl Columns {
             };
             row.push(param);
         }
-        object.retain(|name, _| !self.generated.contains(name));
-        match object.keys().next() {
+        match unknown {
             None => Ok(row),
-            Some(name) => Err(format!("{}: the table has no such column", quoted(name))),
+            Some(name) => Err(format!("{}: the table has no such column", quoted(&name))),
         }
     }
 

@@ -21,6 +21,7 @@
 mod batch;
 mod codec;
 mod kind;
+mod members;
 mod number;
 pub(super) mod own;
 mod pieces;

@@ -19,6 +19,8 @@ pub(in crate::mirror) struct Columns {
     pub(in crate::mirror) columns: Vec<Column>,
     /// Which of them are the primary key, in its order.
     pub(in crate::mirror) key: Vec<usize>,
+    /// Different keys of the store may be one to MySQL.
+    pub(in crate::mirror) key_folds: bool,
     /// Those that MySQL computes: ignored where an object has them.
     pub(in crate::mirror) generated: Vec<String>,
     /// Unique indexes besides the primary key.
@@ -131,7 +133,10 @@ impl Columns {
         }
         let generated = generated.into_iter().map(|column| column.name.clone()).collect();
         let unguarded = unguarded(table, facts, setting)?;
-        Ok(Columns { name: table.to_owned(), columns, key, generated, unique, unguarded })
+        let of_key = |facts: &&ColumnFacts| key.iter().any(|&at| columns[at].name == facts.name);
+        let key_folds = facts.columns.iter().filter(of_key).any(folds);
+        let name = table.to_owned();
+        Ok(Columns { name, columns, key, key_folds, generated, unique, unguarded })
     }
 
     /// The key's columns, in its order.
@@ -150,6 +155,11 @@ impl Columns {
         let key: Vec<_> = self.key_columns().map(|column| format!("`{}`", column.name)).collect();
         let _ = write!(text, "PRIMARY KEY ({})", key.join(", "));
         text
+    }
+
+    /// Whether a row can collide with none but that of its own key.
+    pub(in crate::mirror) fn is_told_by_key(&self) -> bool {
+        self.unique.is_empty() && !self.key_folds
     }
 }
 
@@ -427,7 +437,7 @@ pub(super) mod tests {
         let text = Columns::of("film", &facts, &TableSetting::default()).unwrap_err();
         assert!(text.contains("COLLATE utf8mb4_nopad_bin NOT NULL"), "{text}");
         let accepts = TableSetting { accepts_key_collation: true, ..TableSetting::default() };
-        assert!(is_accepted(&facts, accepts));
+        assert!(!Columns::of("film", &facts, &accepts).unwrap().is_told_by_key());
         facts.columns[1].collation = Some("utf8mb4_bin".into());
         assert!(!is_accepted(&facts, TableSetting::default()));
         facts.columns[1].data_type = "char".into();
@@ -441,7 +451,9 @@ pub(super) mod tests {
         let text = Columns::of("film", &facts, &TableSetting::default()).unwrap_err();
         assert!(text.contains("DROP INDEX `by_title`"), "{text}");
         let accepts = TableSetting { accepts_unique: true, ..TableSetting::default() };
-        assert!(is_accepted(&facts, accepts));
+        assert!(!Columns::of("film", &facts, &accepts).unwrap().is_told_by_key());
+        facts.indexes.pop();
+        assert!(Columns::of("film", &facts, &accepts).unwrap().is_told_by_key());
     }
 
     #[test]

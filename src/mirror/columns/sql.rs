@@ -1,8 +1,8 @@
 //! The statements of one column table, and their parameters.
 //!
-//! Rows are written by their place only. One that stands is updated by `INSERT ... ON DUPLICATE KEY UPDATE`,
-//! which finds it by its primary key; one that does not is a plain `INSERT`: with a second unique index
-//! the other would change a row of another key.
+//! Rows are written by their place only. `INSERT ... ON DUPLICATE KEY UPDATE` finds one that stands by its
+//! primary key. With a second unique index, or where the primary key's collation folds, it would change a row of
+//! another key: there it is for rows that stand, and the others are a plain `INSERT`.
 
 use std::fmt::Write;
 
@@ -104,7 +104,8 @@ impl Columns {
         Statement::new(sql, params)
     }
 
-    /// Replaces rows, each of which stands.
+    /// Writes rows over those with the same keys. Where a row could collide with one of another key, that
+    /// one would change: then each of these has to stand.
     pub(in crate::mirror) fn update(&self, records: &[&ColumnRecord]) -> Statement {
         let mut statement = self.insert(records);
         statement.sql.push_str(" ON DUPLICATE KEY UPDATE ");

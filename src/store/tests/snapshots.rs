@@ -104,3 +104,41 @@ fn changes_go_origin_by_origin_in_the_order_of_stamps() {
     let all = heads(&[(0, Hlc::MAX), (2, Hlc::MAX), (5, Hlc::MAX), (0xff, Hlc::MAX)]);
     assert_eq!(snapshot.oldest_change(&all).unwrap(), None);
 }
+
+/// Of what memory holds of an origin some entries are taken at a time: none is lost between two takes, and none
+/// counts that was replaced, or that the snapshot does not see.
+#[test]
+fn many_changes_are_found_in_every_layer() {
+    let rows = |numbers: std::ops::Range<usize>, value: &str| {
+        let put = |n| {
+            let (key, value) = (Key::new(format!("{n:05}")).unwrap(), value.to_owned().into());
+            let operation = Operation::Put { key, value, expires_at_ms: None };
+            LocalWrite { table: table(), operation }
+        };
+        numbers.map(put).collect::<Vec<_>>()
+    };
+    let mut site = Site::new(1);
+    site.try_write(rows(0..500, "moved")).unwrap();
+    site.move_all();
+    site.try_write(rows(400..700, "replaced")).unwrap();
+    site.try_write(rows(450..900, "newest")).unwrap();
+    let snapshot = site.store().snapshot();
+    site.try_write(rows(0..1_000, "not seen")).unwrap();
+    let mut found: Vec<(Hlc, String, String)> = Vec::new();
+    for row in snapshot.changes(&Heads::new()).unwrap().map(Result::unwrap) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let value = text(&row.body.value().unwrap());
+        found.push((row.body.version().hlc, text(row.key.as_slice()), value));
+    }
+    assert!(found.is_sorted_by(|one, next| one.0 < next.0));
+    let expected = (0..900).map(|n| {
+        let value = match n {
+            0..400 => "moved",
+            400..450 => "replaced",
+            _ => "newest",
+        };
+        (format!("{n:05}"), value.to_owned())
+    });
+    assert!(found.into_iter().map(|(_, key, value)| (key, value)).eq(expected));
+    assert_eq!(snapshot.count_changes(&Heads::new(), u64::MAX).unwrap(), 900);
+}
