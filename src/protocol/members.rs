@@ -61,23 +61,18 @@ impl Member {
         self.admitted_at == Some(hlc)
     }
 
+    /// Whether the others had a write of this member when it was removed, as far as they have said so.
+    fn had_spread(&self, write: Version) -> bool {
+        let mut acks = self.removal_acks.values().peekable();
+        self.removal.is_none()
+            || acks.peek().is_none()
+            || acks.any(|ack| ack.head.max(ack.reached) >= write.hlc)
+    }
+
     /// Since when it has had its present name, or has been admitted.
     #[must_use]
     pub fn known_since(&self) -> Option<Hlc> {
         self.row.max(self.admission).map(|version| version.hlc)
-    }
-
-    /// Up to where the remaining members had everything of a removed store.
-    #[must_use]
-    pub fn spread_up_to(&self) -> Hlc {
-        self.removal_acks.values().map(|ack| ack.head).max().unwrap_or_default()
-    }
-
-    /// Above this none of them ever had anything of it. In between they had some, which came without a
-    /// claim.
-    #[must_use]
-    pub fn reached_up_to(&self) -> Hlc {
-        self.removal_acks.values().map(|ack| ack.head.max(ack.reached)).max().unwrap_or_default()
     }
 }
 
@@ -183,12 +178,33 @@ impl Membership {
         self.members.get(&origin)
     }
 
+    /// Up to where the remaining members had everything of a removed store.
+    #[must_use]
+    pub fn spread_up_to(&self, removed: Origin) -> Hlc {
+        self.acks_of(removed).map(|ack| ack.head).max().unwrap_or_default()
+    }
+
+    /// Above this none of them ever had anything of it. In between they had some, which came without a
+    /// claim.
+    #[must_use]
+    pub fn reached_up_to(&self, removed: Origin) -> Hlc {
+        self.acks_of(removed).map(|ack| ack.head.max(ack.reached)).max().unwrap_or_default()
+    }
+
+    /// What the remaining members said they had of a removed store. Who was removed itself said so to them, or was none
+    /// of them any more.
+    fn acks_of(&self, removed: Origin) -> impl Iterator<Item = &RemovalAck> {
+        let acks = self.members.get(&removed).into_iter().flat_map(|member| &member.removal_acks);
+        acks.filter(|(by, ack)| self.members.get(by).is_none_or(|by| by.had_spread(ack.row)))
+            .map(|(_, ack)| ack)
+    }
+
     /// Whether a write of a removed store is none that the remaining members had when they said what they had:
     /// it came to them later, with a store that came back.
     #[must_use]
     pub fn came_late(&self, origin: Origin, hlc: Hlc) -> bool {
         let member = self.members.get(&origin);
-        member.is_some_and(|m| m.removal.is_some() && hlc > m.reached_up_to())
+        member.is_some_and(|m| m.removal.is_some() && hlc > self.reached_up_to(origin))
     }
 
     /// Whether a newcomer that has `theirs` has more of a removed store than the remaining members had when they said
@@ -304,7 +320,7 @@ impl Membership {
             // the removal, and may be removed itself before it says what it had.
             let (head, reached) = (heads.get(origin), reached(origin));
             let is_news = !member.removal_acks.contains_key(&own)
-                || head.max(reached) > member.reached_up_to();
+                || head.max(reached) > self.reached_up_to(origin);
             let due = member.removal.is_some_and(|removal| heads.includes(removal))
                 && !head.is_closed()
                 && is_news;
@@ -489,8 +505,16 @@ mod tests {
         assert_eq!(claimed.closable(&heads(&[(1, 90), (2, 59), (3, 25)])), []);
         assert_eq!(claimed.closable(&heads(&[(1, 30), (2, 80), (3, 25)])), []);
         assert_eq!(claimed.closable(&all), [origin(3)], "not even if it has not said anything");
-        let removed = claimed.get(origin(3)).unwrap();
-        assert_eq!((removed.spread_up_to(), removed.reached_up_to()), (hlc(25), hlc(27)));
+        let had =
+            |known: &Membership| (known.spread_up_to(origin(3)), known.reached_up_to(origin(3)));
+        assert_eq!(had(&claimed), (hlc(25), hlc(27)));
+        // What one of them said after it was removed itself counts where the others have it.
+        rows.push((1, 70, removal_row(origin(2), "fra")));
+        assert_eq!(had(&membership(&rows)), (hlc(25), hlc(27)));
+        rows.push((1, 71, removal_ack_row(origin(2), origin(1), hlc(39), hlc(0))));
+        assert_eq!(had(&membership(&rows)), (hlc(20), hlc(22)));
+        rows.push((1, 72, removal_ack_row(origin(2), origin(1), hlc(39), hlc(40))));
+        assert_eq!(had(&membership(&rows)), (hlc(25), hlc(27)));
         let closed = heads(&[(1, 90), (2, 80), (3, u64::MAX)]);
         assert_eq!(claimed.standing(origin(3), &closed), Standing::Closed);
         assert_eq!(claimed.closable(&closed), []);

@@ -502,8 +502,8 @@ impl<'t> Transaction<'t> {
             return Ok(false);
         }
         // Tombstones that came to the others without a claim are written anew, too: those they have seen.
-        let member = self.cluster.members.get(version.origin);
-        if local.is_tombstone() && member.is_some_and(|m| version.hlc <= m.reached_up_to()) {
+        let members = &self.cluster.members;
+        if local.is_tombstone() && version.hlc <= members.reached_up_to(version.origin) {
             return Ok(false);
         }
         let awaited = self.batch.get(Space::Renew, place)?;

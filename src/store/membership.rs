@@ -294,10 +294,9 @@ impl Transaction<'_> {
         self.batch.remove(Space::State, tables::STATE_ASKED);
         let outside: Heads = closed
             .iter()
-            .filter_map(|origin| {
-                let reached = self.cluster.members.get(*origin)?.reached_up_to();
-                // An origin of which nobody ever had anything counts too.
-                Some((*origin, reached.max(Hlc::from_bits(1))))
+            // An origin of which nobody ever had anything counts too.
+            .map(|origin| {
+                (*origin, self.cluster.members.reached_up_to(*origin).max(Hlc::from_bits(1)))
             })
             .collect();
         self.batch.put(Space::State, tables::STATE_OUTSIDE, &outside.to_bytes());

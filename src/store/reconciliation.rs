@@ -152,7 +152,9 @@ impl Reconciliation {
         if self.snapshot.earlier().is_some() {
             let closed = |origin: &Origin| self.with.heads.get(*origin).is_closed();
             let members = self.snapshot.members().iter().filter(|(origin, _)| closed(origin));
-            ranges.extend(members.map(|(origin, m)| (origin, m.spread_up_to(), Hlc::MAX)));
+            ranges.extend(members.map(|(origin, _)| {
+                (origin, self.snapshot.members().spread_up_to(origin), Hlc::MAX)
+            }));
         }
         for (origin, above, up_to) in ranges {
             for row in self.snapshot.changes_of(origin, above, up_to)? {
@@ -181,10 +183,11 @@ impl Reconciliation {
         if !self.with.heads.get(version.origin).is_closed() {
             return None;
         }
-        let member = self.snapshot.members().get(version.origin)?;
-        if version.hlc <= member.spread_up_to() {
+        let members = self.snapshot.members();
+        members.get(version.origin)?;
+        if version.hlc <= members.spread_up_to(version.origin) {
             None
-        } else if version.hlc <= member.reached_up_to() {
+        } else if version.hlc <= members.reached_up_to(version.origin) {
             Some(Fate::Doubtful)
         } else {
             Some(Fate::Renewed)

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Body, Heads, Hlc, Key, Origin, Row, TableName, Version},
-    protocol::{HelloMembership, Joining, MEMBER_TABLES, Member, Membership, Standing},
+    protocol::{HelloMembership, Joining, MEMBER_TABLES, Membership, Standing},
 };
 
 /// The rows of one moment. Holding one keeps the space of what is replaced meanwhile: let it go.
@@ -48,9 +48,8 @@ impl Snapshot {
         if heads.iter().all(|(_, hlc)| !hlc.is_closed()) {
             return Arc::clone(heads);
         }
-        let spread = |origin| self.members().get(origin).map(Member::spread_up_to);
         let named = |(origin, hlc): (Origin, Hlc)| match hlc.is_closed() {
-            true => (origin, spread(origin).unwrap_or_default()),
+            true => (origin, self.members().spread_up_to(origin)),
             false => (origin, hlc),
         };
         Arc::new(heads.iter().map(named).collect())
