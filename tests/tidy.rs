@@ -77,6 +77,14 @@ fn nothing_committed_names_a_folder_of_one_machine() {
 
 // ---- the rules --------------------------------------------------------------------------------
 
+#[test]
+fn each_mutants_edit_fits_the_source() {
+    let text = fs::read_to_string(root().join("tests/mutants.toml")).unwrap();
+    let source = |file: &str| fs::read_to_string(root().join(file)).ok();
+    let complaints = complain_of_mutants(&text, source);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
 /// Imports of other layers that point up or sideways, or go past a restriction.
 fn complain_of_imports(file: &str, text: &str) -> Vec<String> {
     let layer = layer_of(file);
@@ -165,6 +173,22 @@ fn complain_of_machine_paths(name: &str, text: &str) -> Vec<String> {
 }
 
 // ---- reading Rust, as far as the rules need it ------------------------------------------------
+
+/// An edit whose old text is not there once makes no mutant, and `make mutants` would be long in saying so.
+fn complain_of_mutants(list: &str, source: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let list: toml::Table = list.parse().expect("a list in TOML");
+    let mutants = list["mutant"].as_array().expect("mutants").iter();
+    let edits = mutants.flat_map(|mutant| {
+        let edits = mutant["edit"].as_array().expect("edits").iter();
+        edits.map(move |edit| (&mutant["name"], &edit["file"], &edit["old"]))
+    });
+    let complaint = |(name, file, old): (&toml::Value, &toml::Value, &toml::Value)| {
+        let [file, old] = [file, old].map(|text| text.as_str().expect("a text"));
+        let count = source(file).map_or(0, |source| source.matches(old).count());
+        (count != 1).then(|| format!("{name:?}: occurs {count} times in {file}: {old}"))
+    };
+    edits.filter_map(complaint).collect()
+}
 
 /// The layer of a file under src; `None` for the crate root, which names them all.
 fn layer_of(file: &str) -> Option<&str> {
@@ -478,4 +502,19 @@ fn a_machine_path_is_seen() {
     assert_eq!(complaints.len(), 2, "{complaints:?}");
     assert!(complaints[0].starts_with("a.md:2: cd "), "{complaints:?}");
     assert!(complain_of_machine_paths("a.md", "the network, a framework, /tmp/other").is_empty());
+}
+
+#[test]
+fn a_mutants_edit_that_does_not_fit_is_seen() {
+    let list = |old: &str| {
+        format!(
+            "[[mutant]]\nname = \"m\"\n[[mutant.edit]]\nfile = \"f\"\nold = \"{old}\"\nnew = \"x\"\n"
+        )
+    };
+    let source = |file: &str| (file == "f").then(|| "a b b".to_owned());
+    assert!(complain_of_mutants(&list("a"), source).is_empty());
+    for wrong in ["b", "c"] {
+        assert_eq!(complain_of_mutants(&list(wrong), source).len(), 1, "{wrong}");
+    }
+    assert_eq!(complain_of_mutants(&list("a"), |_| None).len(), 1);
 }

@@ -294,6 +294,8 @@ impl Transaction<'_> {
         self.batch.remove(Space::State, tables::STATE_ASKED);
         let outside: Heads = closed
             .iter()
+            // Of a member that it has never heard of it has nothing.
+            .filter(|origin| self.cluster.members.get(**origin).is_some())
             // An origin of which nobody ever had anything counts too.
             .map(|origin| {
                 (*origin, self.cluster.members.reached_up_to(*origin).max(Hlc::from_bits(1)))
