@@ -1,6 +1,9 @@
 //! The mirrored tables in MySQL: made where they are missing, looked at before they are used.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::{
     error::MirrorError,
@@ -13,6 +16,9 @@ use crate::model::TableName;
 
 /// Of how many tables MySQL is asked at once.
 pub(super) const TABLES_ASKED_MAX: usize = 100;
+/// A table without an engine is looked at again so often, and after so long.
+const LOOKS_MAX: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 impl Session<'_> {
     /// Sees to it that these tables are there and can be written. Not within a transaction:
@@ -80,8 +86,8 @@ pub(super) async fn facts_of(
 ) -> Result<HashMap<String, TableFacts>, MirrorError> {
     let names: Vec<_> = tables.iter().map(TableName::as_str).collect();
     let mut facts: HashMap<String, TableFacts> = HashMap::new();
-    for row in mysql.rows(statement::table_facts(&names)).await? {
-        if let [name, engine] = &row[..] {
+    for row in settled_tables(mysql, &names).await? {
+        if let [name, engine, _] = &row[..] {
             let engine = engine.is_some().then(|| text(engine));
             facts.entry(text(name)).or_default().engine = engine;
         }
@@ -123,6 +129,23 @@ pub(super) async fn facts_of(
         facts.entry(text(table)).or_default().triggers.push(trigger);
     }
     Ok(facts)
+}
+
+/// The tables with these names. A table that is just being made, or changed, has no engine for a moment, as if it were a
+/// view.
+async fn settled_tables(
+    mysql: &mut Connection,
+    names: &[&str],
+) -> Result<Vec<Vec<Cell>>, MirrorError> {
+    for _ in 0..LOOKS_MAX {
+        let rows = mysql.rows(statement::table_facts(names)).await?;
+        let is_unsettled = |row: &Vec<Cell>| row[1].is_none() && number(&row[2]) == Some(1);
+        if !rows.iter().any(is_unsettled) {
+            return Ok(rows);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    mysql.rows(statement::table_facts(names)).await
 }
 
 fn column_facts(row: &[Cell]) -> Option<(String, ColumnFacts)> {

@@ -145,7 +145,8 @@ impl Reconciliation {
     }
 
     /// What the others cannot have as it is, tombstones with it: an older row that comes in later would
-    /// be lost against them here alone. A tombstone written anew brings nothing back.
+    /// be lost against them here alone. A tombstone written anew brings nothing back, nor does a row of the system,
+    /// which is not compared.
     fn find_renewed(&mut self) -> Result<(), StoreError> {
         let Some(joining) = self.snapshot.joining() else { return Ok(()) };
         let mut ranges = vec![(self.own, Hlc::ZERO, joining.admission)];
@@ -162,7 +163,8 @@ impl Reconciliation {
                 let version = body.version();
                 let renewed = match self.fate(version) {
                     Some(Fate::Renewed) => true,
-                    Some(Fate::Doubtful) => body.is_tombstone(),
+                    // Rows of the system do not die.
+                    Some(Fate::Doubtful) => body.is_tombstone() || table.is_system(),
                     None => false,
                 };
                 if renewed {
