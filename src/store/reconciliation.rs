@@ -11,7 +11,8 @@
 //! Unless the others never could have it: what a store wrote before it was admitted counts as known to
 //! them; so does what came to none of them before its origin was closed. Such rows are *renewed*, written
 //! anew, once this store is a member. Of rows that came to some of the others without a claim nobody can
-//! tell whether they died there: they go into the conflict journal, for an operator to look at.
+//! tell whether they died there, where anything younger is purged: they go into the conflict journal, for an operator to
+//! look at.
 
 use super::{Reconciled, Snapshot, StoreError};
 use crate::{
@@ -116,8 +117,10 @@ impl Reconciliation {
                 Some(Fate::Renewed) => {}
                 // It was to be written anew in an earlier life, and still is.
                 _ if self.snapshot.is_to_be_renewed(&table, &key, version)? => {}
-                Some(Fate::Doubtful) if only_here => self.doubtful.push((table, key, version)),
-                // What the other has instead came in before, and did not win: it never had this one.
+                Some(Fate::Doubtful) if only_here && self.may_have_died(version) => {
+                    self.doubtful.push((table, key, version));
+                }
+                // Else the other never had it: what that has instead came in before, and did not win.
                 Some(Fate::Doubtful) => self.renew.push((table, key, version)),
                 None if only_here && self.with.heads.includes(version) => {
                     self.dead.push((table, key, version));
@@ -173,6 +176,12 @@ impl Reconciliation {
             }
         }
         Ok(())
+    }
+
+    /// Whether the other side has purged anything that may have come after this version. What deletes it and is there
+    /// still came in before.
+    fn may_have_died(&self, version: Version) -> bool {
+        self.with.floor.greatest_open() >= version.hlc
     }
 
     /// Where a version is one that the others do not take as it is, what becomes of it.
