@@ -206,15 +206,15 @@ impl Cluster {
 
     /// Rows are gone from a store without a tombstone.
     pub(super) fn note_removed(&mut self, site: usize, requests: &[Request]) -> Step {
-        // Nobody reads at a site that was removed.
-        let counts = self.sites.iter().filter(|site| !site.removed);
-        // What had expired where a clock is set back afterwards has expired.
-        let least_ms =
-            counts.map(|site| site.has_passed_ms(self.now_ms)).min().unwrap_or(self.now_ms);
         let by_purge = requests.iter().any(|request| matches!(request, Request::Purge { .. }));
         let (own, store) = (self.sites[site].origin(), self.sites[site].store());
         let snapshot = store.snapshot();
         let remaining: Vec<Origin> = snapshot.members().remaining().collect();
+        // Nobody reads at a site that was removed, or is not in yet.
+        let counts = self.sites.iter().filter(|site| remaining.contains(&site.origin()));
+        // What had expired where a clock is set back afterwards has expired.
+        let least_ms =
+            counts.map(|site| site.has_passed_ms(self.now_ms)).min().unwrap_or(self.now_ms);
         let counts = |other: &&Site| {
             let origin = other.origin();
             other.is_up() && other.is_active() && origin != own && remaining.contains(&origin)
