@@ -434,13 +434,9 @@ pub(super) fn rejected_after(table: &[u8], key: &[u8], rows_max: usize) -> State
     )
 }
 
-/// Of tables with these names: name, engine, whether it is no view.
+/// Of tables with these names: name, engine, type.
 pub(super) fn table_facts(tables: &[&str]) -> Statement {
-    of_tables(
-        "SELECT TABLE_NAME, ENGINE, TABLE_TYPE <> 'VIEW' FROM information_schema.TABLES",
-        "",
-        tables,
-    )
+    of_tables("SELECT TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES", "", tables)
 }
 
 /// Of their columns: table, name, data type, column type, nullable, default, extra, length,

@@ -139,7 +139,7 @@ async fn settled_tables(
 ) -> Result<Vec<Vec<Cell>>, MirrorError> {
     for _ in 0..LOOKS_MAX {
         let rows = mysql.rows(statement::table_facts(names)).await?;
-        let is_unsettled = |row: &Vec<Cell>| row[1].is_none() && number(&row[2]) == Some(1);
+        let is_unsettled = |row: &Vec<Cell>| row[1].is_none() && text(&row[2]) == "BASE TABLE";
         if !rows.iter().any(is_unsettled) {
             return Ok(rows);
         }

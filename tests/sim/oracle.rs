@@ -62,6 +62,8 @@ pub(super) struct Oracle {
     admissions: Vec<(Origin, Version)>,
     /// What sites had when they were backed up.
     backups: BTreeMap<usize, View>,
+    /// Sites that were set back.
+    set_back: BTreeSet<usize>,
     /// Losers whose record was lost with a disk: it was made.
     records_lost: BTreeSet<Version>,
     /// Dead rows that all members had when they were purged.
@@ -85,6 +87,7 @@ impl Oracle {
         let conflicts = store.snapshot().conflicts().unwrap();
         self.records_lost.extend(conflicts.iter().map(|(_, loser)| loser.body.version()));
         self.views[site] = self.backups[&site].clone();
+        self.set_back.insert(site);
     }
 
     /// A site speaks for another origin now: what it had shown of the earlier one counts no more. What none of
@@ -348,7 +351,10 @@ impl Oracle {
         for (winner, loser) in snapshot.conflicts().unwrap() {
             let loser = loser.body.version();
             let is_ordered = self.follows(winner, loser) || self.follows(loser, winner);
-            if is_ordered && !self.is_forgotten(loser) {
+            // Who was set back to before it wrote anew what it had cannot know that it has.
+            let came_anew =
+                self.set_back.contains(&site) && self.is_below_admission(loser, |_| true);
+            if is_ordered && !came_anew && !self.is_forgotten(loser) {
                 let write = self.writes.get(&loser);
                 let place = write.map(|write| write.place.clone());
                 let history = write.map(|write| self.history(&write.place, loser));
