@@ -404,7 +404,7 @@ impl<'t> Transaction<'t> {
                 self.heads.raise(origin, hlc);
                 self.clock.observe(hlc);
             } else if self.cluster.members.get(origin).is_some_and(|m| m.removal.is_some())
-                && !self.brings_late(origin)
+                && !self.is_closed_without_us(origin)
             {
                 self.heads.raise(origin, hlc);
             }
@@ -412,7 +412,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Whether this store is being let in, and those who closed an origin did so without what is here of it.
-    fn brings_late(&self, origin: Origin) -> bool {
+    fn is_closed_without_us(&self, origin: Origin) -> bool {
         let is_pulled = self.cluster.joining.is_some_and(|joining| joining.pulled);
         let has = (origin, self.heads.get(origin));
         is_pulled && self.cluster.members.is_late(self.origin, has, true)

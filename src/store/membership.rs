@@ -79,7 +79,7 @@ impl Transaction<'_> {
     }
 
     fn judge(&self, meeting: &Meeting) -> Result<Met, MeetError> {
-        let Meeting { peer, membership: theirs, heads: their_heads, .. } = meeting;
+        let Meeting { peer, membership: theirs, .. } = meeting;
         let (members, own, peer) = (&self.cluster.members, self.origin, *peer);
         if matches!(members.standing(own, &self.heads), Standing::Removed | Standing::Closed) {
             return Err(MeetError::OwnRemoved);
@@ -97,17 +97,15 @@ impl Transaction<'_> {
         if matches!(standing, Standing::Removed | Standing::Closed) {
             return Err(MeetError::Removed);
         }
-        let newcomers =
-            [(own, self.cluster.joining, &self.heads), (peer, theirs.joining, their_heads)];
-        let brings_late = |(newcomer, joining, has): (Origin, Option<Joining>, &Heads)| {
-            joining.is_some_and(|joining| joining.pulled)
-                && members.brings_late(newcomer, has, &self.heads)
-        };
-        if newcomers.into_iter().any(brings_late) {
+        let bring_late = [
+            self.brings_late(own, self.cluster.joining, &self.heads),
+            self.brings_late(peer, theirs.joining, &meeting.heads),
+        ];
+        if bring_late.contains(&true) {
             return Err(MeetError::BroughtByRemoved);
         }
         // Who is let in while a removal is under way must bring nothing that those have not who have said so.
-        let has_more = members.has_more_than_said(their_heads, theirs.earlier, &self.heads);
+        let has_more = members.has_more_than_said(&meeting.heads, theirs.earlier, &self.heads);
         let newcomer = if has_more { Err(MeetError::Joining) } else { Ok(Met::Newcomer) };
         let we_sealed = members.has_acknowledged(own);
         if theirs.waits_for_admission && !we_sealed {
@@ -145,6 +143,12 @@ impl Transaction<'_> {
             (true, false) if is_newcomer => newcomer,
             (true, false) => Err(MeetError::Sealed),
         }
+    }
+
+    /// Whether a store on its way into the cluster has more of a removed one than anybody takes.
+    fn brings_late(&self, newcomer: Origin, joining: Option<Joining>, has: &Heads) -> bool {
+        joining.is_some_and(|joining| joining.pulled)
+            && self.cluster.members.brings_late(newcomer, has, &self.heads)
     }
 
     /// Whether others may rely on our knowing everyone: who knows us, and is unknown here then, was
