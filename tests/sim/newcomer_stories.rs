@@ -1,6 +1,6 @@
 //! Stories of stores that are let in, for the first time or again. `stage.rs` says how they are told.
 
-use lastword::model::Hlc;
+use lastword::model::{Hlc, Key, TableName};
 
 use super::{Rule, Violation, stage::Stage};
 
@@ -149,5 +149,24 @@ pub(crate) fn what_was_to_come_anew_still_is(rule: Rule) -> Result<(), Violation
     stage.rejoin(2)?;
     stage.comes_in(2, &ways)?;
     assert!(stage.0.tally.renewed > 0, "the story is idle");
+    Ok(())
+}
+
+/// A row of 2's waits to be written anew, and 0 has written over it meanwhile: the row stays 0's, and the loss is
+/// recorded.
+pub(crate) fn what_was_written_over_does_not_come_anew(rule: Rule) -> Result<(), Violation> {
+    let mut stage = Stage::sealed(rule, 3)?;
+    stage.rejoin(2)?;
+    stage.put(2, "row")?;
+    stage.pull(0, 2, None)?;
+    stage.put(0, "row")?;
+    stage.pull(0, 2, None)?;
+    assert!(stage.0.tally.joined == 1 && stage.0.tally.renewed == 0, "the story is idle");
+    stage.comes_in(2, &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)])?;
+    let (table, key) = (TableName::of_client("t").unwrap(), Key::new("row").unwrap());
+    let row = stage.0.sites[1].snapshot().get(&table, &key).unwrap();
+    if row.map(|row| row.version().origin) != Some(stage.0.sites[0].origin()) {
+        return Err(Violation("somebody writes what was written elsewhere".into()));
+    }
     Ok(())
 }
