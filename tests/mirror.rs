@@ -3,6 +3,8 @@
 //! What is judged is always the same: the rows in MySQL are the live rows of the store, byte for
 //! byte, whatever happened to either side on the way.
 
+#[path = "mirror/bulks.rs"]
+mod bulks;
 #[path = "mirror/column_verifies.rs"]
 mod column_verifies;
 #[path = "mirror/commit_proxy.rs"]

@@ -24,6 +24,7 @@ use super::{
     parts::Parts,
     session::Session,
     statement::{self, Statement, in_powers_of_two},
+    upsert::{Upsert, rows_that_fit},
 };
 use crate::model::{Heads, Row, TableName};
 
@@ -241,11 +242,14 @@ impl Session<'_> {
         records: &[Record],
         refused: &mut Vec<Refused>,
     ) -> Result<(), MirrorError> {
-        let bytes_max = self.mysql.statement_bytes_max();
-        let overwrites = self.overwrites;
-        let fit = |records: &[Record]| statement::rows_that_fit(records, bytes_max);
-        let upsert = |records: &[Record]| statement::upsert(table, exact, overwrites, records);
-        let mut parts = Parts::new(records, fit, upsert);
+        let (in_bulk, bytes_max) = (self.mysql.takes_bulk(), self.mysql.statement_bytes_max());
+        let upsert = Upsert { table, exact, overwrites: self.overwrites };
+        let fit = |records: &[Record]| rows_that_fit(records, in_bulk, bytes_max);
+        let call = |records: &[Record]| match in_bulk && records.len() > 1 {
+            true => upsert.bulk(records).into(),
+            false => upsert.all(records).into(),
+        };
+        let mut parts = Parts::new(records, fit, call);
         while let Some((now, call)) = parts.next() {
             let (executed, ()) = join!(biased; self.mysql.execute(call), parts.make_next());
             let Err(error) = executed else { continue };

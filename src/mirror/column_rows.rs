@@ -218,11 +218,11 @@ impl Session<'_> {
     ) -> Result<(), MirrorError> {
         let bytes_max = self.mysql.statement_bytes_max();
         let fit = |records: &[&ColumnRecord]| rows_that_fit(records, bytes_max);
-        let statement = |records: &[&ColumnRecord]| match statements {
-            Statements::Update => columns.update(records),
-            Statements::Insert => columns.insert(records),
+        let call = |records: &[&ColumnRecord]| match statements {
+            Statements::Update => columns.update(records).into(),
+            Statements::Insert => columns.insert(records).into(),
         };
-        let mut parts = Parts::new(records, fit, statement);
+        let mut parts = Parts::new(records, fit, call);
         while let Some((now, call)) = parts.next() {
             let (executed, ()) = join!(biased; self.mysql.execute(call), parts.make_next());
             let Err(error) = executed else { continue };

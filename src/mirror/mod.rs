@@ -6,7 +6,7 @@
 //!                     |              page.rs      made while MySQL has the one before
 //!                     |              parts.rs     statements, likewise
 //!                     |              mapping.rs   which row is written, deleted, set aside
-//!                     |              statement.rs the SQL
+//!                     |              statement.rs the SQL; upsert.rs: rows of keys and values
 //!                     |-- rebuild.rs: tables filled anew, where an operator says so
 //!                     |-- rescan.rs: rows that died while nobody told MySQL
 //!                     |-- tables.rs: made where missing; shape.rs: will it do?
@@ -53,6 +53,7 @@ mod statement;
 mod table_setting;
 mod tables;
 mod upkeep;
+mod upsert;
 mod verify;
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};

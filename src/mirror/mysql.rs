@@ -13,7 +13,7 @@ use mysql_async::{
 use super::{
     Config, Tls,
     error::{MirrorError, ServerError},
-    statement::{self, Param, Statement},
+    statement::{self, Bulk, Param, Statement},
 };
 
 /// How many statements the server keeps prepared for a session.
@@ -32,6 +32,7 @@ pub(super) struct Connection {
     conn: Conn,
     statement_max: Duration,
     statement_bytes_max: usize,
+    takes_bulk: bool,
     bytes_read: u64,
 }
 
@@ -73,15 +74,17 @@ impl Connection {
             conn,
             statement_max: config.statement_max,
             statement_bytes_max: 0,
+            takes_bulk: false,
             bytes_read: 0,
         };
         connection.execute(statement::session(config.statement_max)).await?;
         if config.has_column_tables() {
             connection.execute(statement::ISOLATION).await?;
         }
-        let rows = connection.rows(statement::PACKET_BYTES_MAX).await?;
+        let rows = connection.rows(statement::TAKES).await?;
         let packet_bytes_max =
             first_number(&rows).ok_or(MirrorError::Damaged("max_allowed_packet"))?;
+        connection.takes_bulk = rows[0].get(1).and_then(number) == Some(1);
         connection.statement_bytes_max = usize::try_from(packet_bytes_max)
             .unwrap_or(usize::MAX)
             .min(PACKET_BYTES_BOUND)
@@ -92,6 +95,11 @@ impl Connection {
     /// How many bytes of parameters the server takes in one statement.
     pub(super) fn statement_bytes_max(&self) -> usize {
         self.statement_bytes_max
+    }
+
+    /// Whether the server takes a [`Bulk`] as one statement.
+    pub(super) fn takes_bulk(&self) -> bool {
+        self.takes_bulk
     }
 
     /// How many bytes of results were read so far.
@@ -108,6 +116,9 @@ impl Connection {
             Call::Prepared(sql, params) => {
                 within("a statement", limit, conn.exec_drop(sql, params)).await?;
             }
+            Call::Bulk(sql, rows) => {
+                within("a statement", limit, conn.exec_batch(sql, rows)).await?;
+            }
         }
         Ok(self.conn.affected_rows())
     }
@@ -122,6 +133,7 @@ impl Connection {
         let rows: Vec<Row> = match what.into() {
             Call::Text(sql) => within("a query", limit, conn.query(sql)).await?,
             Call::Prepared(sql, params) => within("a query", limit, conn.exec(sql, params)).await?,
+            Call::Bulk(..) => unreachable!("no query is run for many rows"),
         };
         let rows: Vec<Vec<Cell>> =
             rows.into_iter().map(|row| row.unwrap().into_iter().map(cell).collect()).collect();
@@ -135,6 +147,7 @@ impl Connection {
 pub(super) enum Call {
     Text(String),
     Prepared(String, Params),
+    Bulk(String, Vec<Params>),
 }
 
 impl From<&str> for Call {
@@ -150,6 +163,12 @@ impl From<Statement> for Call {
         } else {
             Call::Prepared(statement.sql, positional(statement.params))
         }
+    }
+}
+
+impl From<Bulk> for Call {
+    fn from(bulk: Bulk) -> Call {
+        Call::Bulk(bulk.sql, bulk.rows.into_iter().map(positional).collect())
     }
 }
 

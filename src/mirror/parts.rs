@@ -1,6 +1,6 @@
 //! Many rows as statements of several rows: while MySQL has one, the next is made.
 
-use super::{mysql::Call, statement::Statement};
+use super::mysql::Call;
 
 /// Rows that go out part by part, in their order.
 pub(super) struct Parts<'r, R, F, S> {
@@ -10,16 +10,16 @@ pub(super) struct Parts<'r, R, F, S> {
     made: Option<(&'r [R], Call)>,
     /// How many rows from the front one statement takes, at least one.
     fit: F,
-    statement: S,
+    call: S,
 }
 
 impl<'r, R, F, S> Parts<'r, R, F, S>
 where
     F: Fn(&[R]) -> usize,
-    S: Fn(&[R]) -> Statement,
+    S: Fn(&[R]) -> Call,
 {
-    pub(super) fn new(rows: &'r [R], fit: F, statement: S) -> Parts<'r, R, F, S> {
-        Parts { waiting: vec![rows], made: None, fit, statement }
+    pub(super) fn new(rows: &'r [R], fit: F, call: S) -> Parts<'r, R, F, S> {
+        Parts { waiting: vec![rows], made: None, fit, call }
     }
 
     /// The next part; `None`: all went out.
@@ -47,7 +47,7 @@ where
             }
             let (now, later) = rows.split_at((self.fit)(rows));
             self.waiting.push(later);
-            return Some((now, (self.statement)(now).into()));
+            return Some((now, (self.call)(now)));
         }
     }
 }
@@ -59,8 +59,8 @@ mod tests {
     #[tokio::test]
     async fn all_rows_go_out_in_their_order_whichever_are_refused() {
         let rows: Vec<u64> = (0..10).collect();
-        let statement = |rows: &[u64]| Statement::new(format!("{rows:?}"), []);
-        let mut parts = Parts::new(&rows, |rows| rows.len().min(4), statement);
+        let call = |rows: &[u64]| Call::Text(format!("{rows:?}"));
+        let mut parts = Parts::new(&rows, |rows| rows.len().min(4), call);
         let (mut out, mut refused) = (Vec::new(), Vec::new());
         while let Some((now, call)) = parts.next() {
             parts.make_next().await;
