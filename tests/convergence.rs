@@ -92,8 +92,10 @@ fn sites_converge_whatever_happens_on_the_way() {
     assert!(tally.refusals > 10, "{tally:?}");
 }
 
-/// Others at each run: what goes wrong in one of thousands is found in time.
+/// Others at each run: what goes wrong in one of thousands is found in time. Not with every test run while one of
+/// thousands still does: a rare find must not hold up what has nothing to do with it.
 #[test]
+#[ignore = "histories that nobody has seen: make sim"]
 fn sites_converge_in_histories_that_nobody_has_seen() {
     let first = fresh_seed();
     let tally = play(first..first + FRESH_HISTORIES, &Plan::ROUGH);
